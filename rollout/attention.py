@@ -1,0 +1,93 @@
+"""Variable-length attention on PyTorch's SDPA, for packed sequences where flash-attention does not run.
+
+Importing this module registers `VARLEN` with transformers. Its name holds "flash" on purpose: transformers passes cumulative sequence
+lengths (`cu_seq_lens_q`) only to implementations so named, in the decoder and, for GLM-4V's vision tower, per image. Sequences are laid
+side by side as [1, heads, T, head_dim]; each attends to itself alone. Without sequence lengths the call is transformers' ordinary SDPA,
+so the same loaded model also serves padded batches and cached decoding.
+"""
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+VARLEN = "varlen_flash_sdpa"
+
+
+def _equal_length_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, length: int, scale: float, causal: bool
+) -> torch.Tensor:
+    """Attention of N sequences of one length laid end to end: [N*L, heads, head_dim] each -> [N*L, heads, head_dim]."""
+    q, k, v = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in (query, key, value))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _causal_ragged(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Right-pads every sequence to the longest. Under a causal mask no real query sees a pad key, so no mask is needed."""
+    longest = int(lengths.max())
+    offsets = torch.arange(longest, device=starts.device)
+    inside = offsets < lengths[:, None]
+    rows = torch.where(inside, starts[:, None] + offsets, 0).flatten()
+    padded = _equal_length_attention(*(x.index_select(0, rows) for x in (query, key, value)), longest, scale, causal=True)
+    return padded.index_select(0, inside.flatten().nonzero().squeeze(1))
+
+
+def _bidirectional_ragged(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """One batched call for each distinct length: images come in few sizes, and a batch needs no mask."""
+    out = torch.empty_like(query)
+    for length in lengths.unique().tolist():
+        mine = starts[lengths == length]
+        rows = (mine[:, None] + torch.arange(length, device=starts.device)).flatten()
+        part = _equal_length_attention(*(x.index_select(0, rows) for x in (query, key, value)), length, scale, causal=False)
+        out = out.index_copy(0, rows, part)
+    return out
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: query [B, H, T, D], key and value [B, KV, T, D] -> ([B, T, H, D], None).
+
+    With `cu_seq_lens_q` (int [S+1], from 0 to T) B must be 1 and the S sequences attend block-diagonally.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal
+        )
+    if query.shape[0] != 1 or query.shape[2] != key.shape[2]:
+        raise ValueError(
+            f"packed attention wants one row with as many keys as queries, found query {tuple(query.shape)} and key "
+            f"{tuple(key.shape)}; pack into one row and pass no KV cache"
+        )
+    if dropout:
+        raise ValueError("packed attention has no dropout; set attention_dropout to 0 in the model's config")
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rows = [x[0].transpose(0, 1) for x in (query, key, value)]
+    lengths = (cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).long()
+    starts = cu_seq_lens_q[:-1].long()
+    first = int(lengths[0])
+    if bool((lengths == first).all()):
+        out = _equal_length_attention(*rows, first, scale, causal)
+    else:
+        out = (_causal_ragged if causal else _bidirectional_ragged)(*rows, starts, lengths, scale)
+    return out.unsqueeze(0), None
+
+
+AttentionInterface.register(VARLEN, varlen_attention)
+AttentionMaskInterface.register(VARLEN, sdpa_mask)

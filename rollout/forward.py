@@ -1,0 +1,204 @@
+"""Packed forward passes: many conversations in one row, every distinct image encoded once, logits never held whole.
+
+Axis suffixes: T tokens of the pack, S sequences, N images (video frames), P patches, D hidden, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from rollout.attention import VARLEN
+
+
+class MediaLike(Protocol):
+    """What packing needs of an image or video: see `rollout.chat.Media`."""
+
+    pixel_values: np.ndarray
+    grid_thw: np.ndarray
+    key: str
+
+
+class EncodedLike(Protocol):
+    """What packing needs of a rendered conversation: see `rollout.chat.Encoded`."""
+
+    input_ids: np.ndarray
+    position_ids: np.ndarray
+    media: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class MediaBatch:
+    """Distinct images of a pack: pixels float [P, C], grids int [N, 3] with t = 1, and for each image token of the pack
+    the row of its feature in the vision tower's output."""
+
+    pixels_PC: torch.Tensor
+    grids_N3: torch.Tensor
+    feature_rows: torch.Tensor
+
+
+@dataclass(frozen=True)
+class PackedInputs:
+    """S conversations side by side: ids int64 [T], M-RoPE positions int64 [3, T], cumulative lengths int32 [S+1]."""
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    cu_seqlens: torch.Tensor
+    media: MediaBatch | None
+
+    def to(self, device: torch.device | str) -> "PackedInputs":
+        media = self.media and MediaBatch(
+            self.media.pixels_PC.to(device), self.media.grids_N3.to(device), self.media.feature_rows.to(device)
+        )
+        return PackedInputs(
+            self.input_ids.to(device), self.position_ids.to(device), self.cu_seqlens.to(device), media
+        )
+
+
+def load_policy(
+    path: str, *, device: str = "cpu", dtype: str = "float32", varlen: bool = True
+) -> tuple[PreTrainedModel, Any]:
+    """Loads (model, processor) from a Hugging Face directory; a text-only model comes with its tokenizer.
+
+    `varlen` selects attention that understands packed sequences: flash-attention 2 on CUDA (not yet run on GPU),
+    `rollout.attention.VARLEN` elsewhere.
+    """
+    config = AutoConfig.from_pretrained(path)
+    multimodal = getattr(config, "vision_config", None) is not None
+    on_cuda = device.startswith("cuda")
+    family = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
+    attention = "flash_attention_2" if varlen and on_cuda else "sdpa"
+    model = family.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation=attention).to(device)
+    if varlen and not on_cuda:
+        # Set after loading: from_pretrained looks for a compiled kernel behind every name that holds "flash".
+        model.config._attn_implementation = VARLEN
+    processor = (AutoProcessor if multimodal else AutoTokenizer).from_pretrained(path)
+    return model, processor
+
+
+def _pack_media(samples: Sequence[EncodedLike], merge_area: int) -> MediaBatch | None:
+    first_row: dict[str, int] = {}
+    pixels, grids, feature_rows = [], [], []
+    row = 0
+    for sample in samples:
+        for media in sample.media:
+            t, h, w = (int(x) for x in media.grid_thw)
+            features = t * h * w // merge_area
+            if media.key not in first_row:
+                first_row[media.key] = row
+                row += features
+                pixels.append(media.pixel_values)
+                grids += [(1, h, w)] * t
+            feature_rows.append(np.arange(first_row[media.key], first_row[media.key] + features))
+    if not pixels:
+        return None
+    return MediaBatch(
+        torch.from_numpy(np.concatenate(pixels)), torch.tensor(grids), torch.from_numpy(np.concatenate(feature_rows))
+    )
+
+
+def pack(samples: Sequence[EncodedLike], *, merge_size: int = 2) -> PackedInputs:
+    """Lays conversations end to end. Media with the same key are encoded once and their features used many times."""
+    if not samples:
+        raise ValueError("nothing to pack: expected at least one rendered conversation")
+    lengths = [len(sample.input_ids) for sample in samples]
+    return PackedInputs(
+        torch.from_numpy(np.concatenate([sample.input_ids for sample in samples])).long(),
+        torch.from_numpy(np.concatenate([sample.position_ids for sample in samples], axis=1)).long(),
+        torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)),
+        _pack_media(samples, merge_size**2),
+    )
+
+
+def media_features(model: PreTrainedModel, pixels_PC: torch.Tensor, grids_N3: torch.Tensor) -> torch.Tensor:
+    """Vision tower and merger: float [P, C] patches of N images -> features [sum of merged tokens, D]."""
+    visual = model.model.visual
+    return visual(pixels_PC.to(visual.dtype), grid_thw=grids_N3).pooler_output
+
+
+def _embed(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
+    embeds_TD = model.get_input_embeddings()(packed.input_ids)
+    if packed.media is None:
+        return embeds_TD
+    features = media_features(model, packed.media.pixels_PC, packed.media.grids_N3)
+    places = (packed.input_ids == model.config.image_token_id).nonzero().squeeze(1)
+    if len(places) != len(packed.media.feature_rows):
+        raise ValueError(f"{len(places)} image tokens in the pack but {len(packed.media.feature_rows)} features")
+    rows = features.index_select(0, packed.media.feature_rows)
+    return embeds_TD.index_copy(0, places, rows.to(embeds_TD.dtype))
+
+
+def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
+    """Last hidden states [T, D] of a packed batch; each sequence sees only itself. For GLM-4V models and causal LMs."""
+    embeds_TD = _embed(model, packed)
+    multimodal = getattr(model.config, "vision_config", None) is not None
+    decoder = model.model.language_model if multimodal else model.model
+    longest = int((packed.cu_seqlens[1:] - packed.cu_seqlens[:-1]).max())
+    # A ready 4-D mask keeps transformers from building its own T x T one; varlen attention reads the lengths alone.
+    no_mask = embeds_TD.new_empty((1, 1, 0, 0)) if model.config._attn_implementation == VARLEN else None
+    output = decoder(
+        inputs_embeds=embeds_TD.unsqueeze(0),
+        attention_mask=no_mask,
+        position_ids=packed.position_ids.unsqueeze(1) if multimodal else packed.position_ids[:1],
+        use_cache=False,
+        cu_seq_lens_q=packed.cu_seqlens,
+        cu_seq_lens_k=packed.cu_seqlens,
+        max_length_q=longest,
+        max_length_k=longest,
+    )
+    return output.last_hidden_state[0]
+
+
+def _chunk_logprobs(
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    temperature: float,
+    with_entropy: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.nn.functional.linear(hidden, weight, bias).float() / temperature
+    logprobs = torch.log_softmax(logits, dim=-1)
+    chosen = logprobs.gather(1, targets[:, None]).squeeze(1)
+    return chosen, -(logprobs.exp() * logprobs).sum(-1) if with_entropy else chosen
+
+
+def token_logprobs(
+    model: PreTrainedModel,
+    hidden_TD: torch.Tensor,
+    targets_T: torch.Tensor,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+    chunk: int = 4096,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability [T] in nats of `targets_T[t]` under softmax(lm_head(hidden_TD[t]) / temperature), float32.
+
+    The caller aligns the two (hidden state t predicts token t + 1). Rows go through the head in chunks that are recomputed in
+    the backward pass, so logits T x V are never held whole. `with_entropy` also returns the distribution's entropy [T] in nats.
+    """
+    head = model.get_output_embeddings()
+    logprobs, entropies = [], []
+    for start in range(0, len(targets_T), chunk):
+        rows = slice(start, start + chunk)
+        args = (hidden_TD[rows], targets_T[rows], head.weight, head.bias, temperature, with_entropy)
+        several = len(targets_T) > chunk and torch.is_grad_enabled()
+        logprob, entropy = checkpoint(_chunk_logprobs, *args, use_reentrant=False) if several else _chunk_logprobs(*args)
+        logprobs.append(logprob)
+        entropies.append(entropy)
+    if not logprobs:
+        logprobs = entropies = [hidden_TD.new_zeros(0, dtype=torch.float32)]
+    if with_entropy:
+        return torch.cat(logprobs), torch.cat(entropies)
+    return torch.cat(logprobs)
