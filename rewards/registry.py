@@ -1,0 +1,202 @@
+"""The table of verifiers. A module of `rewards/verifiers/` registers its functions; adding one touches one file.
+
+    @verifier("ocr", domains=("ocr",), args=OcrArgs, reference=read_reference)
+    def ocr(answer: str, reference: str, context: Context) -> Outcome: ...
+
+`reference(raw, args)` turns the raw reference into what the verifier compares with and raises BadReference when it
+cannot; its result is cached. `args` is a frozen dataclass whose fields are the verifier's arguments and their defaults.
+Verifiers are pure functions of their arguments: no clock, no randomness, no files, bounded time and memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import json
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class BadReference(Exception):
+    """The reference is one this verifier cannot accept; the text is the machine-readable reason."""
+
+
+class UnknownName(ValueError):
+    """A domain, verifier or argument that does not exist. The message names the nearest one that does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a verifier may look at besides the answer and the reference."""
+
+    args: Any
+    question: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verifier's finding: score in [0, 1], whether that counts as correct, and a reason unless plainly right."""
+
+    score: float
+    correct: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A registered verifier; `bounded` says when it may run in the calling process without a time limit."""
+
+    name: str
+    domains: tuple[str, ...]
+    args: type
+    reference: Callable[[Any, Any], Any]
+    compare: Callable[[str, Any, Context], Outcome]
+    bounded: Callable[[str, Any], bool]
+
+
+@dataclass(frozen=True)
+class NoArgs:
+    """For verifiers without arguments."""
+
+
+def short_texts(limit: int) -> Callable[[str, Any], bool]:
+    """A `bounded` rule: answer and reference are texts of at most `limit` characters each."""
+    return lambda answer, reference: len(answer) <= limit and isinstance(reference, str) and len(reference) <= limit
+
+
+_VERIFIERS: dict[str, Verifier] = {}
+_DOMAINS: dict[str, str] = {}
+_loaded = False
+
+Compare = Callable[[str, Any, Context], Outcome]
+
+
+def verifier(
+    name: str,
+    *,
+    domains: Iterable[str] = (),
+    args: type = NoArgs,
+    reference: Callable[[Any, Any], Any],
+    bounded: Callable[[str, Any], bool] = lambda answer, reference: False,
+) -> Callable[[Compare], Compare]:
+    """Register the decorated function as verifier `name`, the default of each domain in `domains`.
+
+    Raises ValueError when the name or a domain is taken by a function of another module.
+    """
+
+    def register(compare: Compare) -> Compare:
+        known = _VERIFIERS.get(name)
+        if known is not None and known.compare.__module__ != compare.__module__:
+            raise ValueError(f"verifier {name!r} of {compare.__module__} is already defined by {known.compare.__module__}")
+        for domain in domains:
+            if _DOMAINS.setdefault(domain, name) != name:
+                raise ValueError(f"domain {domain!r} of verifier {name!r} already belongs to {_DOMAINS[domain]!r}")
+        _VERIFIERS[name] = Verifier(name, tuple(domains), args, reference, compare, bounded)
+        return compare
+
+    return register
+
+
+def _load() -> None:
+    """Import every module of `rewards.verifiers`, on first use: `import rewards` itself stays light."""
+    global _loaded
+    if _loaded:
+        return
+    package = importlib.import_module("rewards.verifiers")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    _loaded = True
+
+
+def known_domains() -> dict[str, str]:
+    """Domain -> name of its default verifier."""
+    _load()
+    return dict(sorted(_DOMAINS.items()))
+
+
+def known_verifiers() -> list[str]:
+    """Names of all verifiers."""
+    _load()
+    return sorted(_VERIFIERS)
+
+
+def find(domain: str, name: str | None = None) -> Verifier:
+    """The verifier called `name`, or the default of `domain`. Raises UnknownName."""
+    _load()
+    if name is None:
+        if domain not in _DOMAINS:
+            raise UnknownName(_unknown("domain", domain, _DOMAINS))
+        name = _DOMAINS[domain]
+    if name not in _VERIFIERS:
+        raise UnknownName(_unknown("verifier", name, _VERIFIERS))
+    return _VERIFIERS[name]
+
+
+def _unknown(kind: str, found: object, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {found!r}{hint} (known: {', '.join(names) or 'none'})"
+
+
+def build_args(entry: Verifier, given: Mapping[str, Any] | None) -> Any:
+    """The verifier's argument object from a mapping. Raises UnknownName for a name, ValueError for a type or value."""
+    given = dict(given or {})
+    hints = _argument_types(entry.args)
+    for key, value in given.items():
+        if key not in hints:
+            raise UnknownName(f"verifier {entry.name!r}: " + _unknown("argument", key, hints))
+        if not _is_a(value, hints[key]):
+            wanted = getattr(hints[key], "__name__", None) or str(hints[key])
+            raise ValueError(f"verifier {entry.name!r}: argument {key!r} is {value!r}; expected {wanted}")
+        if isinstance(value, list):
+            given[key] = tuple(value)
+    return entry.args(**given)
+
+
+@functools.cache
+def _argument_types(args: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(args)
+    return {field.name: hints[field.name] for field in dataclasses.fields(args)}
+
+
+def _is_a(value: object, wanted: Any) -> bool:
+    origin = typing.get_origin(wanted)
+    if origin is typing.Literal:
+        return value in typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, option) for option in typing.get_args(wanted))
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(_is_a(item, typing.get_args(wanted)[0]) for item in value)
+    if wanted is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, wanted)
+
+
+def read_reference(entry: Verifier, reference: Any, args: Any) -> Any:
+    """The parsed reference, cached. Raises BadReference."""
+    try:
+        key = reference if isinstance(reference, str) else json.dumps(reference, ensure_ascii=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise BadReference("not-json") from error
+    found = _cached_reference(entry, key, isinstance(reference, str), args)
+    if isinstance(found, BadReference):
+        raise found
+    return found
+
+
+@functools.lru_cache(maxsize=65536)
+def _cached_reference(entry: Verifier, key: str, is_text: bool, args: Any) -> Any:
+    # A refusal is cached as a value, so that a bad reference is not parsed again for each of its G responses.
+    try:
+        return entry.reference(key if is_text else json.loads(key), args)
+    except BadReference as error:
+        return error

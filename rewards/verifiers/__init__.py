@@ -1,0 +1,1 @@
+"""One module per verifier family. Each registers its functions with `rewards.registry.verifier` when imported."""
