@@ -1,0 +1,90 @@
+"""What every rollout engine takes and gives. Axis suffixes: T tokens of a completion."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from rollout.chat import Prompt
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How completions are drawn. `temperature` 0 is greedy decoding; `top_p` 1 samples from the whole distribution.
+
+    `max_new_tokens` bounds a completion's length, forced tokens included.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; expected a number >= 0 (0 is greedy)")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p is {self.top_p}; expected 0 < top_p <= 1")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; expected at least 1")
+
+
+@dataclass(frozen=True)
+class ThinkingBudget:
+    """Force answering (GLM-4.1V-Thinking, arXiv 2507.01006, section 5.3): limits on the two parts of a response, in tokens.
+
+    After `think_tokens` tokens of thought (the `<think>` tag not counted) `</think>` and a newline are inserted; 0 leaves the
+    thought empty. After `answer_tokens` tokens past `</think>` (the end-of-turn token counted) the response ends with
+    finish_reason "length". None sets no limit of its own. `SamplingParams.max_new_tokens` bounds the sum in every case.
+    """
+
+    think_tokens: int | None = None
+    answer_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.think_tokens is not None and self.think_tokens < 0:
+            raise ValueError(f"think_tokens is {self.think_tokens}; expected None or a number >= 0")
+        if self.answer_tokens is not None and self.answer_tokens < 1:
+            raise ValueError(f"answer_tokens is {self.answer_tokens}; expected None or a number >= 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """One sampled response.
+
+    token_ids: int32 [T], the end-of-turn token included when finish_reason is "stop"; logprobs: float32 [T] in nats, under
+    the distribution each token was drawn from, 0 for forced tokens; forced: bool [T], tokens inserted by the thinking budget,
+    which carry no gradient; text: prefill + decoded tokens without the end-of-turn token, what a verifier sees.
+    """
+
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    forced: np.ndarray
+    finish_reason: Literal["stop", "length"]
+    text: str
+    weight_version: int
+
+
+class Engine(Protocol):
+    """Draws completions from the current policy."""
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budget: ThinkingBudget | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> list[list[Completion]]:
+        """`n` completions of each prompt, in the order of the prompts. All randomness comes from `generator`."""
+        ...
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Takes over the policy's parameters; completions drawn from now on carry `version`."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the engine holds."""
+        ...

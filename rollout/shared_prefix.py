@@ -1,0 +1,161 @@
+"""KV cache whose prompt part is shared by all completions of a prompt, and the attention that reads it.
+
+Completions of one prompt attend to one copy of its keys and values with a matrix product over the group (the idea of Hydragen,
+arXiv 2402.05099), and to their own generated tokens by themselves; the two softmaxes are merged exactly by their log-sum-exp.
+Generated parts all have one length, so they need neither padding nor mask.
+
+Axis suffixes: P prompts, S prompt tokens (right-padded), G completions a prompt, B sequences, T generated tokens, H query heads,
+K key-value heads, R query heads a key-value head, D head dimension.
+"""
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from rollout.attention import varlen_attention
+
+SHARED_PREFIX = "shared_prefix"
+_GROWTH = 64  # generated tokens by which the cache grows
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention and its normaliser: query [..., Q, D], key, value [..., N, D], bias broadcast to [..., Q, N] ->
+    (output [..., Q, D], log-sum-exp [..., Q, 1])."""
+    scores = query @ key.transpose(-1, -2)
+    if bias is not None:
+        scores += bias
+    peak = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(peak).exp_()
+    total = weights.sum(-1, keepdim=True)
+    return (weights @ value) / total, peak + total.log()
+
+
+class SharedPrefixCache:
+    """Keys and values of P prompts and of the sequences generated from them.
+
+    `lengths_P`: prompt lengths; `prompt_of_B`: each sequence's prompt, ascending. Prompts are written in slices by passes with
+    `prefill(first, last)` set, then each decoding pass appends one token to every sequence.
+    """
+
+    def __init__(self, lengths_P: torch.Tensor, prompt_of_B: torch.Tensor, layers: int) -> None:
+        self._lengths_P = lengths_P
+        self._prefix: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
+        self._generated: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
+        self._rows: slice | None = None
+        self.length = 0  # generated tokens in the cache
+        self._lay_out(prompt_of_B)
+
+    def _lay_out(self, prompt_of_B: torch.Tensor) -> None:
+        """Gives sequence b cell prompt * G + (its rank among the prompt's sequences) of the P x G grid of queries."""
+        self.prompt_of_B = prompt_of_B
+        count_P = torch.bincount(prompt_of_B, minlength=len(self._lengths_P))
+        self._group = int(count_P.max())
+        first_P = count_P.cumsum(0) - count_P
+        rank_B = torch.arange(len(prompt_of_B), device=prompt_of_B.device) - first_P[prompt_of_B]
+        self._cell_B = prompt_of_B * self._group + rank_B
+        self._full = len(prompt_of_B) == len(self._lengths_P) * self._group
+        longest = int(self._lengths_P.max())
+        pad_PS = torch.arange(longest, device=prompt_of_B.device) >= self._lengths_P[:, None]
+        self._bias = torch.zeros(pad_PS.shape, device=pad_PS.device).masked_fill_(pad_PS, float("-inf"))[:, None, None]
+        self._ragged = bool(pad_PS.any())
+
+    def prefill(self, first: int, last: int) -> None:
+        """The next pass holds prompts first..last-1 packed into one row."""
+        self._rows = slice(first, last)
+
+    def decode(self) -> None:
+        """The next pass holds one new token of every sequence."""
+        self._rows = None
+        self.length += 1
+
+    def write_prefix(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Stores packed prompts' keys and values, each [1, K, total tokens, D]."""
+        assert self._rows is not None
+        shape = (len(self._lengths_P), key.shape[1], int(self._lengths_P.max()), key.shape[3])
+        stored = self._prefix[layer] or (key.new_zeros(shape), value.new_zeros(shape))
+        self._prefix[layer] = stored
+        lengths = self._lengths_P[self._rows]
+        inside = torch.arange(shape[2], device=lengths.device) < lengths[:, None]
+        for packed, padded in zip((key, value), stored, strict=True):
+            padded[self._rows].transpose(1, 2)[inside] = packed[0].transpose(0, 1)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """Appends one token's key and value [B, K, 1, D] and attends: query [B, H, 1, D] -> [B, 1, H, D]."""
+        batch, kv_heads, _, width = key.shape
+        keys, values = self._grown(layer, key, value)
+        keys[:, :, self.length - 1], values[:, :, self.length - 1] = key[:, :, 0], value[:, :, 0]
+        query = (query * scale).view(batch, kv_heads, -1, width)  # B K R D
+        own, own_norm = _attend(query, keys[:, :, : self.length], values[:, :, : self.length], None)
+        prompt, prompt_norm = self._attend_prefix(layer, query)
+        share = torch.sigmoid(own_norm - prompt_norm)  # softmax weight of the generated part against the prompt
+        return (prompt + share * (own - prompt)).to(value.dtype).reshape(batch, 1, -1, width)
+
+    def _grown(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        stored = self._generated[layer]
+        if stored is None or stored[0].shape[2] < self.length:
+            shape = (*key.shape[:2], self.length - 1 + max(_GROWTH, self.length - 1), key.shape[3])
+            grown = (key.new_empty(shape), value.new_empty(shape))
+            for new, old in zip(grown, stored or (), strict=stored is not None):
+                new[:, :, : self.length - 1] = old[:, :, : self.length - 1]
+            self._generated[layer] = stored = grown
+        return stored
+
+    def _attend_prefix(self, layer: int, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Query [B, K, R, D] -> output [B, K, R, D] and log-sum-exp [B, K, R, 1], over the shared prompt."""
+        stored = self._prefix[layer]
+        assert stored is not None
+        prompts, group = len(self._lengths_P), self._group
+        _, kv_heads, ratio, width = query.shape
+        cells = query
+        if not self._full:
+            cells = query.new_zeros(prompts * group, *query.shape[1:]).index_copy_(0, self._cell_B, query)
+        grid = cells.view(prompts, group, kv_heads, ratio, width).transpose(1, 2).flatten(2, 3)  # P K GR D
+        out, norm = _attend(grid, *stored, self._bias.to(query.dtype) if self._ragged else None)
+
+        def back(x: torch.Tensor) -> torch.Tensor:
+            x = x.unflatten(2, (group, ratio)).transpose(1, 2).flatten(0, 1)
+            return x if self._full else x[self._cell_B]
+
+        return back(out), back(norm)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Drops every sequence but those at `rows` (int64, ascending), and prompts that have none left."""
+        self._generated = [stored and (stored[0][rows], stored[1][rows]) for stored in self._generated]
+        live_P, prompt_of_B = self.prompt_of_B[rows].unique_consecutive(return_inverse=True)
+        if len(live_P) < len(self._lengths_P):
+            self._lengths_P = self._lengths_P[live_P]
+            longest = int(self._lengths_P.max())
+            self._prefix = [
+                stored and (stored[0][live_P, :, :longest], stored[1][live_P, :, :longest]) for stored in self._prefix
+            ]
+        self._lay_out(prompt_of_B)
+
+
+def shared_prefix_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    shared_prefix_cache: SharedPrefixCache,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface. With `cu_seq_lens_q` a packed prefill that also fills the cache; else one decoding step."""
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    if cu_seq_lens_q is not None:
+        shared_prefix_cache.write_prefix(layer, key, value)
+        return varlen_attention(
+            module, query, key, value, None, scaling=scaling, is_causal=True, cu_seq_lens_q=cu_seq_lens_q
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return shared_prefix_cache.attend(layer, query, key, value, scale), None
+
+
+AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
+AttentionMaskInterface.register(SHARED_PREFIX, sdpa_mask)

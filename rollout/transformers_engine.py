@@ -1,0 +1,248 @@
+"""Rollout engine on the trainer's own transformers model: batched sampling with a prompt cache shared by each group.
+
+Axis suffixes: P prompts of a wave, B sequences still in the batch, N sequences of a wave, V vocabulary, D hidden.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rollout.budget import BudgetTracker, initial_phase
+from rollout.chat import ChatRenderer, Prompt
+from rollout.engine import Completion, SamplingParams, ThinkingBudget
+from rollout.forward import PackedInputs, _embed, pack
+from rollout.sampling import sample_tokens
+from rollout.shared_prefix import SHARED_PREFIX, SharedPrefixCache
+
+
+class TransformersEngine:
+    """Samples from `model` (GLM-4V style, or a causal LM with full attention in every layer) while the trainer holds it too.
+
+    A group's prompt is computed once; finished sequences leave the batch; requests of more than `max_batch` sequences run in
+    waves of prompts of similar length. `prefill_tokens` bounds the prompt tokens of one forward pass. `compact_below` is the
+    share of running sequences under which the finished ones are dropped (0 never drops them).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        renderer: ChatRenderer,
+        *,
+        max_batch: int = 256,
+        prefill_tokens: int = 16384,
+        compact_below: float = 0.85,
+    ) -> None:
+        if max_batch < 1:
+            raise ValueError(f"max_batch is {max_batch}; expected at least 1")
+        self._model, self._renderer = model, renderer
+        self._multimodal = getattr(model.config, "vision_config", None) is not None
+        self._decoder = model.model.language_model if self._multimodal else model.model
+        self._max_batch, self._prefill_tokens, self._compact_below = max_batch, prefill_tokens, compact_below
+        self.weight_version = 0
+        _refuse_windowed(self._decoder.config)
+        vocabulary = model.get_output_embeddings().out_features
+        self._suppressed_V = torch.zeros(vocabulary, dtype=torch.bool, device=model.device)
+        self._suppressed_V[torch.from_numpy(renderer.suppressed_ids(vocabulary)).to(model.device)] = True
+        self._stop_ids = torch.tensor(renderer.stop_ids, device=model.device)
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Notes the new version; the parameters are the trainer's own, so `named_tensors` is not read."""
+        self.weight_version = version
+
+    def close(self) -> None:
+        """Nothing to free: caches live only during `generate`."""
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budget: ThinkingBudget | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> list[list[Completion]]:
+        """`n` completions of each prompt, in the order of `prompts`; every draw comes from `generator`."""
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
+        completions: list[list[Completion]] = [[] for _ in prompts]
+        with self._serving():
+            for wave in _waves([len(prompt.encoded.input_ids) for prompt in prompts], n, self._max_batch):
+                members = [prompts[index] for index, _ in wave]
+                counts = [count for _, count in wave]
+                results = self._generate_wave(members, counts, sampling, budget or ThinkingBudget(), generator)
+                for (index, _), drawn in zip(wave, results, strict=True):
+                    completions[index] += drawn
+        return completions
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Evaluation mode and the shared-prefix attention for the time of a call; the trainer's settings come back after it."""
+        config, training = self._decoder.config, self._model.training
+        attention = config._attn_implementation
+        self._model.eval()
+        config._attn_implementation = SHARED_PREFIX
+        try:
+            yield
+        finally:
+            config._attn_implementation = attention
+            self._model.train(training)
+
+    def _generate_wave(
+        self,
+        prompts: Sequence[Prompt],
+        counts: Sequence[int],
+        sampling: SamplingParams,
+        budget: ThinkingBudget,
+        generator: torch.Generator,
+    ) -> list[list[Completion]]:
+        device, limit = self._model.device, sampling.max_new_tokens
+        prompt_of_N = torch.repeat_interleave(torch.tensor(counts)).to(device)
+        total = len(prompt_of_N)
+        lengths_P = torch.tensor([len(prompt.encoded.input_ids) for prompt in prompts], device=device)
+        next_position_P = torch.tensor(
+            [int(prompt.encoded.position_ids.max()) + 1 for prompt in prompts], device=device
+        )
+        cache = SharedPrefixCache(lengths_P, prompt_of_N, self._decoder.config.num_hidden_layers)
+        hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
+        tracker = self._tracker(prompts, prompt_of_N, budget)
+
+        tokens_TN = torch.zeros(limit, total, dtype=torch.int32, device=device)
+        logprobs_TN = torch.zeros(limit, total, device=device)
+        forced_TN = torch.zeros(limit, total, dtype=torch.bool, device=device)
+        length_N = torch.full((total,), limit, device=device)
+        stopped_N = torch.zeros(total, dtype=torch.bool, device=device)
+        row_B = torch.arange(total, device=device)
+        done_B = stopped_N.clone()
+        for step in range(limit):
+            uniforms_N = torch.rand(total, generator=generator, dtype=torch.float64, device=generator.device).to(device)
+            logits_BV = self._model.get_output_embeddings()(hidden_BD)
+            token_B, logprob_B = sample_tokens(logits_BV, sampling, uniforms_N[row_B], self._suppressed_V)
+            spent_B = torch.zeros_like(done_B)
+            if tracker is not None:
+                token_B, forced_B, spent_B = tracker.step(token_B)
+                logprob_B = logprob_B.masked_fill(forced_B, 0.0)
+                forced_TN[step, row_B] = forced_B
+            tokens_TN[step, row_B], logprobs_TN[step, row_B] = token_B.int(), logprob_B
+            stop_B = torch.isin(token_B, self._stop_ids)
+            ends_B = (stop_B | spent_B) & ~done_B
+            length_N[row_B[ends_B]] = step + 1
+            stopped_N[row_B[ends_B & stop_B]] = True
+            done_B = done_B | ends_B
+            running = int((~done_B).sum())
+            if not running or step + 1 == limit:
+                break
+            if running < self._compact_below * len(row_B):
+                rows = (~done_B).nonzero().squeeze(1)
+                cache.keep(rows)
+                row_B, token_B, done_B = row_B[rows], token_B[rows], done_B[rows]
+                if tracker is not None:
+                    tracker.keep(rows)
+            hidden_BD = self._decode(token_B, next_position_P[prompt_of_N[row_B]] + step, cache)
+        columns = [x.T.cpu().numpy() for x in (tokens_TN, logprobs_TN, forced_TN)]
+        lengths, stopped = length_N.tolist(), stopped_N.tolist()
+        drawn = iter(
+            self._completion(prompts[p], *(column[row, : lengths[row]].copy() for column in columns), stopped[row])
+            for row, p in enumerate(prompt_of_N.tolist())
+        )
+        return [[next(drawn) for _ in range(count)] for count in counts]
+
+    def _tracker(
+        self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budget: ThinkingBudget
+    ) -> BudgetTracker | None:
+        if budget.think_tokens is None and budget.answer_tokens is None:
+            return None
+        open_id, close_id = self._renderer.token_id("<think>"), self._renderer.token_id("</think>")
+        if open_id is None or close_id is None:
+            raise ValueError("a thinking budget needs <think> and </think> as single tokens; add them to the tokenizer")
+        phases_P = torch.tensor([initial_phase(prompt.prefill, thinking=prompt.thinking) for prompt in prompts])
+        forced_ids = self._renderer.special.encode("</think>\n")
+        return BudgetTracker(
+            phases_P.to(prompt_of_N.device)[prompt_of_N],
+            budget,
+            open_id=open_id,
+            close_id=close_id,
+            forced_ids=forced_ids,
+        )
+
+    def _prefill(self, prompts: Sequence[Prompt], cache: SharedPrefixCache) -> torch.Tensor:
+        """Fills the cache with the prompts and returns the hidden state of each one's last token [P, D]."""
+        last_PD, first = [], 0
+        while first < len(prompts):
+            last, tokens = first, 0
+            while last < len(prompts):
+                tokens += len(prompts[last].encoded.input_ids)
+                if tokens > self._prefill_tokens and last > first:
+                    break
+                last += 1
+            cache.prefill(first, last)
+            packed = pack([prompt.encoded for prompt in prompts[first:last]]).to(self._model.device)
+            hidden_TD = self._prefill_pass(packed, cache)
+            last_PD.append(hidden_TD[packed.cu_seqlens[1:].long() - 1])
+            first = last
+        return torch.cat(last_PD)
+
+    def _prefill_pass(self, packed: PackedInputs, cache: SharedPrefixCache) -> torch.Tensor:
+        embeds_TD = _embed(self._model, packed)
+        positions = packed.position_ids.unsqueeze(1) if self._multimodal else packed.position_ids[:1]
+        return self._decoder(
+            inputs_embeds=embeds_TD.unsqueeze(0),
+            attention_mask=_no_mask(embeds_TD),
+            position_ids=positions,
+            use_cache=False,
+            cu_seq_lens_q=packed.cu_seqlens,
+            shared_prefix_cache=cache,
+        ).last_hidden_state[0]
+
+    def _decode(self, token_B: torch.Tensor, position_B: torch.Tensor, cache: SharedPrefixCache) -> torch.Tensor:
+        """One decoding step: the sequences' new tokens and positions -> hidden states [B, D]."""
+        cache.decode()
+        embeds_B1D = self._model.get_input_embeddings()(token_B[:, None])
+        positions = position_B.view(1, -1, 1).expand(3, -1, -1) if self._multimodal else position_B[:, None]
+        return self._decoder(
+            inputs_embeds=embeds_B1D,
+            attention_mask=_no_mask(embeds_B1D),
+            position_ids=positions,
+            use_cache=False,
+            shared_prefix_cache=cache,
+        ).last_hidden_state[:, 0]
+
+    def _completion(
+        self, prompt: Prompt, tokens: np.ndarray, logprobs: np.ndarray, forced: np.ndarray, stopped: bool
+    ) -> Completion:
+        text = prompt.prefill + self._renderer.decode(tokens[:-1] if stopped else tokens)
+        return Completion(tokens, logprobs, forced, "stop" if stopped else "length", text, self.weight_version)
+
+
+def _no_mask(embeds: torch.Tensor) -> torch.Tensor:
+    """A ready 4-D mask, which transformers passes on as it is instead of building a causal one; our attention reads none."""
+    return embeds.new_empty((1, 1, 0, 0))
+
+
+def _refuse_windowed(config: object) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise ValueError(f"layers of types {sorted(kinds)}; this engine knows full attention only, use the vLLM engine")
+
+
+def _waves(lengths: Sequence[int], n: int, max_batch: int) -> list[list[tuple[int, int]]]:
+    """Splits n completions of every prompt into waves of at most `max_batch` sequences: lists of (prompt, completions).
+
+    Prompts go in order of length, so that a wave's prompts pad little; the longest first, so that memory runs out early or
+    never.
+    """
+    waves: list[list[tuple[int, int]]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        left = n
+        while left:
+            if room == 0 or (room < left <= max_batch):
+                waves.append([])
+                room = max_batch
+            count = min(left, room)
+            waves[-1].append((index, count))
+            room, left = room - count, left - count
+    return waves
