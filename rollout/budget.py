@@ -20,9 +20,9 @@ def initial_phase(prefill: str, *, thinking: bool) -> int:
 class BudgetTracker:
     """Follows each sequence through <think>, thought, </think> and answer, and replaces sampled tokens by forced ones.
 
-    `phases_B`: int64 from `initial_phase`; `open_id`, `close_id`: the tokens <think> and </think>; `forced_ids`: what is
-    inserted when the thought runs over, beginning with `close_id`. The first token of a response is never replaced, so that
-    <think> can open; a response that opens with anything else is thinking from that token on.
+    `phases_B`: int64 from `initial_phase`; `open_id`, `close_id`: the tokens <think> and </think>; `forced_ids`: what
+    is inserted when the thought runs over, beginning with `close_id`. The first token of a response is never replaced,
+    so that <think> can open; a response that opens with anything else is thinking from that token on.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
 """The one place that turns chat messages into model inputs, for training and for rollouts alike.
 
-Works with a GLM-4V style processor and with a text-only tokenizer that has a chat template. The checkpoint's own template lays
-out the conversation; this module keeps untrusted text from becoming special tokens, marks the tokens that carry loss, puts the
-media in and computes M-RoPE positions. Axis suffix: T tokens.
+Works with a GLM-4V style processor and with a text-only tokenizer that has a chat template. The checkpoint's own
+template lays out the conversation; this module keeps untrusted text from becoming special tokens, marks the tokens that
+carry loss, puts the media in and computes M-RoPE positions. Axis suffix: T tokens.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,20 @@ import numpy as np
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from rollout.media import Media, MediaError, MediaLoader
+from rollout.messages import Message, check_messages, parts_of, text_of
 from rollout.positions import mrope_positions
 from rollout.special_tokens import ASSISTANT_TOKENS, SpecialTokens
 
 __all__ = ["ChatRenderer", "Encoded", "Media", "MediaError", "Prompt"]
 
-Message = Mapping[str, Any]
-_ROLES = ("system", "user", "assistant")
 _EMPTY_THOUGHT = re.compile(r"\s*<think>\s*</think>")
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A rendered conversation: input_ids int64 [T], position_ids int64 [3, T] (equal rows for text-only models), loss_mask
-    bool [T] over the tokens to be predicted, media in order of appearance."""
+    """A rendered conversation: input_ids int64 [T], position_ids int64 [3, T] (equal rows for text-only models),
+    loss_mask bool [T] over the tokens to be predicted, media in order of appearance.
+    """
 
     input_ids: np.ndarray
     position_ids: np.ndarray
@@ -50,9 +50,10 @@ class Prompt:
 class ChatRenderer:
     """Renders messages through the chat template of `processor` (a multimodal processor or a tokenizer).
 
-    What carries loss in `example`: of every assistant turn, exactly the tokens a policy would generate. That is the text the
-    template keeps (the thought of the last turn; the thoughts of earlier turns are dropped by GLM's template) and the token
-    that ends the turn. An empty thought that the prompt prefills is given, not generated, and carries none.
+    What carries loss in `example`: of every assistant turn, exactly the tokens a policy would generate. That is the
+    text the template keeps (the thought of the last turn; the thoughts of earlier turns are dropped by GLM's template)
+    and the token that ends the turn. An empty thought that the prompt prefills is given, not generated, and carries
+    none.
     """
 
     def __init__(self, processor: Any, *, cache_bytes: int = 256 << 20) -> None:
@@ -70,10 +71,7 @@ class ChatRenderer:
         self._prefill = {True: thinking_prefill, False: nothink_prefill}
         self._prefills = sorted(filter(None, self._prefill.values()), key=len, reverse=True)
         self.stop_ids = self.special.stop_ids
-        ids = self.special.id_of
-        self._placeholders = {"image": ids.get(getattr(processor, "image_token", None) or "<|image|>", -1), "video": -1}
-        if "<|begin_of_video|>" in ids:  # frames with time stamps between them, as GLM-4V lays a video out
-            self._placeholders["video"] = ids.get(getattr(processor, "video_token", None) or "<|video|>", -1)
+        self._placeholders = self._placeholder_ids()
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "ChatRenderer":
@@ -87,11 +85,9 @@ class ChatRenderer:
         `thinking` False appends `/nothink` to user turns and prefills the empty thought, where the template knows how.
         Raises ValueError (MediaError for media) naming `id`, what was found and what was expected.
         """
-        self._validate(messages, id)
+        check_messages(messages, media=self._placeholders, name=_name(id))
         if messages[-1]["role"] == "assistant":
-            raise ValueError(
-                f"{_name(id)}the last message is the assistant's; a prompt ends with the user's or system's turn"
-            )
+            raise ValueError(f"{_name(id)}the last message is the assistant's; a prompt ends with the user's turn")
         text = self._render(self._clean(messages, nothink=not thinking), thinking=thinking, generation=True)
         ids, _ = self._tokenize(text)
         encoded = self._encode(ids, np.zeros(len(ids), bool), self._load_media(messages, root, id), id)
@@ -100,20 +96,22 @@ class ChatRenderer:
     def example(self, messages: Sequence[Message], *, root: Path, id: str = "") -> Encoded:
         """A whole conversation with its loss mask, ended by the end-of-turn token. Errors as `prompt`.
 
-        An example whose last assistant turn opens with the prefilled empty thought and whose user turns end in `/nothink` has
-        the tokens of `prompt(..., thinking=False)` followed by the answer's; any other those of the thinking prompt.
+        An example whose last assistant turn opens with the prefilled empty thought and whose user turns end in
+        `/nothink` has the tokens of `prompt(..., thinking=False)` followed by the answer's; any other those of the
+        thinking prompt.
         """
-        self._validate(messages, id)
+        check_messages(messages, media=self._placeholders, name=_name(id))
         if messages[-1]["role"] != "assistant":
             raise ValueError(
                 f"{_name(id)}the last message is the {messages[-1]['role']}'s; an example ends with the assistant's"
             )
-        nothink = _EMPTY_THOUGHT.match(_text(messages[-1])) is not None
+        nothink = _EMPTY_THOUGHT.match(text_of(messages[-1])) is not None
         text = self._render(self._clean(messages, nothink=nothink), thinking=None, generation=False)
         turns = sum(message["role"] == "assistant" for message in messages)
         if text.count(self._header) != turns:
             raise ValueError(
-                f"{_name(id)}the chat template wrote {text.count(self._header)} assistant headers {self._header!r} for {turns} turns"
+                f"{_name(id)}the chat template wrote {text.count(self._header)} assistant headers {self._header!r}, "
+                f"expected {turns}"
             )
         ids, loss = self._tokenize(text, end_last_turn=True)
         return self._encode(ids, loss, self._load_media(messages, root, id), id)
@@ -127,9 +125,10 @@ class ChatRenderer:
         return self.special.id_of.get(token)
 
     def suppressed_ids(self, vocabulary: int) -> np.ndarray:
-        """Ids (int64) a policy must never emit: media placeholders, which would ask for pixels, and unused rows of the head."""
-        placeholders = [token for token in self._placeholders.values() if token >= 0]
-        return np.array([*placeholders, *range(len(self.tokenizer), vocabulary)], np.int64)
+        """Ids (int64) a policy must never emit: media placeholders, which would ask for pixels, and unused rows of the
+        head.
+        """
+        return np.array([*self._placeholders.values(), *range(len(self.tokenizer), vocabulary)], np.int64)
 
     def _generation_prompt(self, *, thinking: bool) -> tuple[str, str]:
         """What the template appends to ask for a response: (assistant header, prefilled start of the response)."""
@@ -141,8 +140,8 @@ class ChatRenderer:
         header, prefill = (appended, "") if at < 0 else (appended[:at], appended[at:])
         if not whole.startswith(base) or not any(token in header for token in self.special.id_of):
             raise ValueError(
-                f"the chat template asks for a response with {appended!r}; expected an assistant header that holds a special "
-                "token, so that user text cannot forge one"
+                f"the chat template asks for a response with {appended!r}; expected an assistant header that holds a "
+                "special token, so that user text cannot forge one"
             )
         return header, prefill
 
@@ -152,55 +151,42 @@ class ChatRenderer:
             list(messages), chat_template=self._template, tokenize=False, add_generation_prompt=generation, **switch
         )
 
-    def _validate(self, messages: Sequence[Message], id: str) -> None:
-        if not messages:
-            raise ValueError(f"{_name(id)}no messages; expected at least one")
-        for index, message in enumerate(messages):
-            where = f"{_name(id)}message {index}"
-            if message.get("role") not in _ROLES:
-                raise ValueError(f"{where}: role {message.get('role')!r}; expected one of {', '.join(_ROLES)}")
-            if index and message["role"] == messages[index - 1]["role"] == "assistant":
-                raise ValueError(f"{where}: two assistant turns in a row; join them into one")
-            content = message.get("content")
-            for part in [] if isinstance(content, str) else content if isinstance(content, list) else [content]:
-                kind = part.get("type") if isinstance(part, Mapping) else None
-                if kind not in ("text", "image", "video") or kind not in part:
-                    raise ValueError(
-                        f"{where}: content part {part!r}; expected {{'type': T, T: ...}}, T text, image or video"
-                    )
-                if kind != "text" and (self._loader is None or self._placeholders[kind] < 0):
-                    raise ValueError(f"{where}: a part of type {kind}, but this checkpoint takes none; drop the part")
+    def _placeholder_ids(self) -> dict[str, int]:
+        """The token that stands for each kind of media this checkpoint takes; none for a text-only one."""
+        ids = self.special.id_of
+        image = getattr(self.processor, "image_token", None) or "<|image|>"
+        video = getattr(self.processor, "video_token", None) or "<|video|>"
+        if self._loader is None or image not in ids:
+            return {}
+        framed = "<|begin_of_video|>" in ids and video in ids  # frames with time stamps between them, GLM-4V's layout
+        return {"image": ids[image], "video": ids[video]} if framed else {"image": ids[image]}
 
     def _clean(self, messages: Sequence[Message], *, nothink: bool) -> list[dict[str, Any]]:
-        """Messages for the template: untrusted special tokens broken up, media reduced to their type, adjacent text joined."""
+        """Messages for the template: untrusted special tokens broken up, media reduced to their type, adjacent text
+        joined.
+        """
         cleaned: list[dict[str, Any]] = []
         for message in messages:
-            allowed = ASSISTANT_TOKENS if message["role"] == "assistant" else frozenset()
-            parts = _parts(message)
-            texts = [part["text"] if part["type"] == "text" else None for part in parts]
-            ends = nothink and message["role"] == "user"
-            clean = [
-                None
-                if text is None
-                else self.special.defuse(text, allowed, keep_nothink=ends and index == len(parts) - 1)
-                for index, text in enumerate(texts)
-            ]
-            if all(text is not None for text in clean):
-                cleaned.append({"role": message["role"], "content": "".join(text or "" for text in clean)})
-            else:
-                content = [
-                    {"type": part["type"]} if text is None else {"type": "text", "text": text}
-                    for part, text in zip(parts, clean, strict=True)
-                ]
-                cleaned.append({"role": message["role"], "content": content})
+            allowed = ASSISTANT_TOKENS if message["role"] == "assistant" else frozenset[str]()
+            parts = parts_of(message)
+            content: list[dict[str, str]] = []
+            for part in parts:
+                ends_turn = nothink and message["role"] == "user" and part is parts[-1]
+                if part["type"] == "text":
+                    text = self.special.defuse(part["text"], allowed, keep_nothink=ends_turn)
+                    content.append({"type": "text", "text": text})
+                else:
+                    content.append({"type": part["type"]})
+            plain = len(content) == 1 and content[0]["type"] == "text"
+            cleaned.append({"role": message["role"], "content": content[0]["text"] if plain else content})
         return cleaned
 
     def _tokenize(self, rendered: str, *, end_last_turn: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Tokens int64 [T] of a rendered conversation and which of them an assistant generates, bool [T].
 
         Tokenised in pieces cut after each assistant header and prefill, so that a prompt's tokens are a prefix of an
-        example's whatever the response begins with. `end_last_turn` appends the end-of-turn token where the template, like
-        GLM's, leaves it to the next turn's role marker.
+        example's whatever the response begins with. `end_last_turn` appends the end-of-turn token where the template,
+        like GLM's, leaves it to the next turn's role marker.
         """
         first, *turns = rendered.split(self._header)
         ids = self.special.encode(first + self._header if turns else first)
@@ -221,8 +207,8 @@ class ChatRenderer:
     def _load_media(self, messages: Sequence[Message], root: Path, id: str) -> list[Media]:
         media = []
         try:
-            for part in (part for message in messages for part in _parts(message) if part["type"] != "text"):
-                assert self._loader is not None  # _validate refused media for a text-only model
+            for part in (part for message in messages for part in parts_of(message) if part["type"] != "text"):
+                assert self._loader is not None  # check_messages refused media for a text-only model
                 if part["type"] == "image":
                     media.append(self._loader.image(root / part["image"]))
                 else:
@@ -235,8 +221,7 @@ class ChatRenderer:
 
     def _encode(self, ids: np.ndarray, loss: np.ndarray, media: list[Media], id: str) -> Encoded:
         """Expands each media placeholder to its visual tokens (and a video's time stamps) and computes positions."""
-        image_id = self._placeholders["image"]
-        places = np.flatnonzero(np.isin(ids, [token for token in self._placeholders.values() if token >= 0]))
+        places = np.flatnonzero(np.isin(ids, list(self._placeholders.values())))
         if len(places) != len(media):
             raise ValueError(f"{_name(id)}the template placed {len(places)} media, the messages hold {len(media)}")
         merge = self.processor.image_processor.merge_size if media else 1
@@ -248,8 +233,8 @@ class ChatRenderer:
             cursor = place + 1
         ids, loss = np.concatenate([*runs, ids[cursor:]]), np.concatenate([*masks, loss[cursor:]])
         grids = [tuple(int(x) for x in item.grid_thw) for item in media]
-        token = image_id if media else None
-        return Encoded(ids, mrope_positions(ids, grids, image_token_id=token, merge_size=merge), loss, tuple(media))
+        positions = mrope_positions(ids, grids, image_token_id=self._placeholders.get("image"), merge_size=merge)
+        return Encoded(ids, positions, loss, tuple(media))
 
     def _visual_tokens(self, media: Media, merge: int) -> np.ndarray:
         t, h, w = (int(x) for x in media.grid_thw)
@@ -259,22 +244,6 @@ class ChatRenderer:
         begin, end = self.special.id_of["<|begin_of_image|>"], self.special.id_of["<|end_of_image|>"]
         stamps = [self.special.encode(str(second)) for second in media.seconds]
         return np.concatenate([part for stamp in stamps for part in ([begin], tokens, [end], stamp)]).astype(np.int64)
-
-
-def _parts(message: Message) -> list[Mapping[str, Any]]:
-    """Content as a list of parts in which neighbouring texts are joined, as templates print them."""
-    content = message["content"]
-    parts: list[Mapping[str, Any]] = []
-    for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-        if parts and part["type"] == parts[-1]["type"] == "text":
-            parts[-1] = {"type": "text", "text": parts[-1]["text"] + part["text"]}
-        else:
-            parts.append(part)
-    return parts
-
-
-def _text(message: Message) -> str:
-    return "".join(part["text"] for part in _parts(message) if part["type"] == "text")
 
 
 def _name(id: str) -> str:

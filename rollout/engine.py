@@ -32,11 +32,13 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class ThinkingBudget:
-    """Force answering (GLM-4.1V-Thinking, arXiv 2507.01006, section 5.3): limits on the two parts of a response, in tokens.
+    """Force answering (GLM-4.1V-Thinking, arXiv 2507.01006, section 5.3): limits on the two parts of a response, in
+    tokens.
 
-    After `think_tokens` tokens of thought (the `<think>` tag not counted) `</think>` and a newline are inserted; 0 leaves the
-    thought empty. After `answer_tokens` tokens past `</think>` (the end-of-turn token counted) the response ends with
-    finish_reason "length". None sets no limit of its own. `SamplingParams.max_new_tokens` bounds the sum in every case.
+    After `think_tokens` tokens of thought (the `<think>` tag not counted) `</think>` and a newline are inserted; 0
+    leaves the thought empty. After `answer_tokens` tokens past `</think>` (the end-of-turn token counted) the response
+    ends with finish_reason "length". None sets no limit of its own. `SamplingParams.max_new_tokens` bounds the sum in
+    every case.
     """
 
     think_tokens: int | None = None
@@ -53,9 +55,10 @@ class ThinkingBudget:
 class Completion:
     """One sampled response.
 
-    token_ids: int32 [T], the end-of-turn token included when finish_reason is "stop"; logprobs: float32 [T] in nats, under
-    the distribution each token was drawn from, 0 for forced tokens; forced: bool [T], tokens inserted by the thinking budget,
-    which carry no gradient; text: prefill + decoded tokens without the end-of-turn token, what a verifier sees.
+    token_ids: int32 [T], the end-of-turn token included when finish_reason is "stop"; logprobs: float32 [T] in nats,
+    under the distribution each token was drawn from, 0 for forced tokens; forced: bool [T], tokens inserted by the
+    thinking budget, which carry no gradient; text: prefill + decoded tokens without the end-of-turn token, what a
+    verifier sees.
     """
 
     token_ids: np.ndarray

@@ -33,9 +33,14 @@ class MediaLike(Protocol):
 class EncodedLike(Protocol):
     """What packing needs of a rendered conversation: see `rollout.chat.Encoded`."""
 
-    input_ids: np.ndarray
-    position_ids: np.ndarray
-    media: Sequence[Any]
+    @property
+    def input_ids(self) -> np.ndarray: ...
+
+    @property
+    def position_ids(self) -> np.ndarray: ...
+
+    @property
+    def media(self) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,8 @@ def media_features(model: PreTrainedModel, pixels_PC: torch.Tensor, grids_N3: to
     return visual(pixels_PC.to(visual.dtype), grid_thw=grids_N3).pooler_output
 
 
-def _embed(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
+def embed(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
+    """Input embeddings [T, D] of a packed batch, image features in the places of its image tokens."""
     embeds_TD = model.get_input_embeddings()(packed.input_ids)
     if packed.media is None:
         return embeds_TD
@@ -141,7 +147,7 @@ def _embed(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
 
 def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
     """Last hidden states [T, D] of a packed batch; each sequence sees only itself. For GLM-4V models and causal LMs."""
-    embeds_TD = _embed(model, packed)
+    embeds_TD = embed(model, packed)
     multimodal = getattr(model.config, "vision_config", None) is not None
     decoder = model.model.language_model if multimodal else model.model
     longest = int((packed.cu_seqlens[1:] - packed.cu_seqlens[:-1]).max())

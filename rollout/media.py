@@ -27,8 +27,9 @@ class MediaError(ValueError):
 class Media:
     """One processed image or video.
 
-    pixel_values: float32 [P, C]; grid_thw: int64 [3], patches along time (frame pairs), height and width; key: hash of the
-    file contents, equal for equal pixels; seconds: the time stamp of each frame pair of a video, empty for an image.
+    pixel_values: float32 [P, C]; grid_thw: int64 [3], patches along time (frame pairs), height and width; key: hash of
+    the file contents, equal for equal pixels; seconds: the time stamp of each frame pair of a video, empty for an
+    image.
     """
 
     pixel_values: np.ndarray
@@ -73,7 +74,7 @@ class MediaLoader:
 
     def __init__(self, processor: Any, *, cache_bytes: int = 256 << 20) -> None:
         self._image_processor = processor.image_processor
-        self._video_processor = getattr(processor, "video_processor", None)
+        self._video_processor: Any = getattr(processor, "video_processor", None)
         self._cache_bytes = cache_bytes
         self._cached_bytes = 0
         self._cache: OrderedDict[str, Media] = OrderedDict()
@@ -87,9 +88,9 @@ class MediaLoader:
     def video(self, source: Path | Sequence[Path], *, fps: float | None = None) -> Media:
         """A video from a folder of frames (in the order of their names), an animated GIF or a list of frames.
 
-        `fps` is the rate of the stored frames. Without it an animation's own duration counts; frames in files are taken as
-        already sampled at the video processor's rate (2 per second for GLM-4V). All frames are used, the last repeated if
-        their number is odd. Raises MediaError naming the file.
+        `fps` is the rate of the stored frames. Without it an animation's own duration counts; frames in files are taken
+        as already sampled at the video processor's rate (2 per second for GLM-4V). All frames are used, the last
+        repeated if their number is odd. Raises MediaError naming the file.
         """
         if self._video_processor is None:
             raise MediaError(f"{source}: this checkpoint has no video processor; give the frames as images")

@@ -1,11 +1,11 @@
 """KV cache whose prompt part is shared by all completions of a prompt, and the attention that reads it.
 
-Completions of one prompt attend to one copy of its keys and values with a matrix product over the group (the idea of Hydragen,
-arXiv 2402.05099), and to their own generated tokens by themselves; the two softmaxes are merged exactly by their log-sum-exp.
-Generated parts all have one length, so they need neither padding nor mask.
+Completions of one prompt attend to one copy of its keys and values with a matrix product over the group (the idea of
+Hydragen, arXiv 2402.05099), and to their own generated tokens by themselves; the two softmaxes are merged exactly by
+their log-sum-exp. Generated parts all have one length, so they need neither padding nor mask.
 
-Axis suffixes: P prompts, S prompt tokens (right-padded), G completions a prompt, B sequences, T generated tokens, H query heads,
-K key-value heads, R query heads a key-value head, D head dimension.
+Axis suffixes: P prompts, S prompt tokens (right-padded), G completions a prompt, B sequences, T generated tokens, H
+query heads, K key-value heads, R query heads a key-value head, D head dimension.
 """
 
 import torch
@@ -35,8 +35,8 @@ def _attend(
 class SharedPrefixCache:
     """Keys and values of P prompts and of the sequences generated from them.
 
-    `lengths_P`: prompt lengths; `prompt_of_B`: each sequence's prompt, ascending. Prompts are written in slices by passes with
-    `prefill(first, last)` set, then each decoding pass appends one token to every sequence.
+    `lengths_P`: prompt lengths; `prompt_of_B`: each sequence's prompt, ascending. Prompts are written in slices by
+    passes with `prefill(first, last)` set, then each decoding pass appends one token to every sequence.
     """
 
     def __init__(self, lengths_P: torch.Tensor, prompt_of_B: torch.Tensor, layers: int) -> None:
@@ -146,7 +146,9 @@ def shared_prefix_attention(
     cu_seq_lens_q: torch.Tensor | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface. With `cu_seq_lens_q` a packed prefill that also fills the cache; else one decoding step."""
+    """transformers' attention interface. With `cu_seq_lens_q` a packed prefill that also fills the cache; else one
+    decoding step.
+    """
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if cu_seq_lens_q is not None:
         shared_prefix_cache.write_prefix(layer, key, value)

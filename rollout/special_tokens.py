@@ -1,4 +1,4 @@
-"""Special tokens of a tokenizer: which there are, which end a turn, and how to keep untrusted text from forging them."""
+"""Special tokens of a tokenizer: which exist, which end a turn, and how untrusted text is kept from forging them."""
 
 import re
 from typing import Any
@@ -16,8 +16,8 @@ _BREAK = "\ufdd0"  # a Unicode noncharacter: reserved for internal use, never pa
 class SpecialTokens:
     """Special tokens of `tokenizer`: every added token that is marked special, or written like a tag or `/nothink`.
 
-    id_of: text to id. stop_ids: tokens that end an assistant's turn. end_of_turn_id: the one that training appends (GLM ends
-    a turn by the next role marker, `<|user|>`). structural_ids: all that cannot be part of an assistant's text.
+    id_of: text to id. stop_ids: tokens that end an assistant's turn. end_of_turn_id: the one that training appends (GLM
+    ends a turn by the next role marker, `<|user|>`). structural_ids: all that cannot be part of an assistant's text.
     """
 
     def __init__(self, tokenizer: Any) -> None:

@@ -6,24 +6,25 @@ Axis suffixes: P prompts of a wave, B sequences still in the batch, N sequences 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from rollout.budget import BudgetTracker, initial_phase
 from rollout.chat import ChatRenderer, Prompt
 from rollout.engine import Completion, SamplingParams, ThinkingBudget
-from rollout.forward import PackedInputs, _embed, pack
+from rollout.forward import PackedInputs, embed, pack
 from rollout.sampling import sample_tokens
 from rollout.shared_prefix import SHARED_PREFIX, SharedPrefixCache
+from rollout.trace import Drawn, Trace
 
 
 class TransformersEngine:
-    """Samples from `model` (GLM-4V style, or a causal LM with full attention in every layer) while the trainer holds it too.
+    """Samples from `model` (GLM-4V style, or a causal LM with full attention in every layer) while the trainer holds it
+    too.
 
-    A group's prompt is computed once; finished sequences leave the batch; requests of more than `max_batch` sequences run in
-    waves of prompts of similar length. `prefill_tokens` bounds the prompt tokens of one forward pass. `compact_below` is the
-    share of running sequences under which the finished ones are dropped (0 never drops them).
+    A group's prompt is computed once; finished sequences leave the batch; requests of more than `max_batch` sequences
+    run in waves of prompts of similar length. `prefill_tokens` bounds the prompt tokens of one forward pass.
+    `compact_below` is the share of running sequences under which the finished ones are dropped (0 never drops them).
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class TransformersEngine:
 
     @contextmanager
     def _serving(self) -> Iterator[None]:
-        """Evaluation mode and the shared-prefix attention for the time of a call; the trainer's settings come back after it."""
+        """Evaluation mode and the shared-prefix attention for the time of a call; the trainer's settings come back
+        after it.
+        """
         config, training = self._decoder.config, self._model.training
         attention = config._attn_implementation
         self._model.eval()
@@ -101,54 +104,38 @@ class TransformersEngine:
     ) -> list[list[Completion]]:
         device, limit = self._model.device, sampling.max_new_tokens
         prompt_of_N = torch.repeat_interleave(torch.tensor(counts)).to(device)
-        total = len(prompt_of_N)
         lengths_P = torch.tensor([len(prompt.encoded.input_ids) for prompt in prompts], device=device)
         next_position_P = torch.tensor(
             [int(prompt.encoded.position_ids.max()) + 1 for prompt in prompts], device=device
         )
         cache = SharedPrefixCache(lengths_P, prompt_of_N, self._decoder.config.num_hidden_layers)
-        hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
         tracker = self._tracker(prompts, prompt_of_N, budget)
-
-        tokens_TN = torch.zeros(limit, total, dtype=torch.int32, device=device)
-        logprobs_TN = torch.zeros(limit, total, device=device)
-        forced_TN = torch.zeros(limit, total, dtype=torch.bool, device=device)
-        length_N = torch.full((total,), limit, device=device)
-        stopped_N = torch.zeros(total, dtype=torch.bool, device=device)
-        row_B = torch.arange(total, device=device)
-        done_B = stopped_N.clone()
+        trace = Trace(len(prompt_of_N), limit, device)
+        hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
         for step in range(limit):
-            uniforms_N = torch.rand(total, generator=generator, dtype=torch.float64, device=generator.device).to(device)
+            uniforms_N = torch.rand(
+                len(prompt_of_N), generator=generator, dtype=torch.float64, device=generator.device
+            ).to(device)
             logits_BV = self._model.get_output_embeddings()(hidden_BD)
-            token_B, logprob_B = sample_tokens(logits_BV, sampling, uniforms_N[row_B], self._suppressed_V)
-            spent_B = torch.zeros_like(done_B)
+            token_B, logprob_B = sample_tokens(logits_BV, sampling, uniforms_N[trace.rows_B], self._suppressed_V)
+            forced_B = spent_B = torch.zeros_like(trace.done_B)
             if tracker is not None:
                 token_B, forced_B, spent_B = tracker.step(token_B)
-                logprob_B = logprob_B.masked_fill(forced_B, 0.0)
-                forced_TN[step, row_B] = forced_B
-            tokens_TN[step, row_B], logprobs_TN[step, row_B] = token_B.int(), logprob_B
-            stop_B = torch.isin(token_B, self._stop_ids)
-            ends_B = (stop_B | spent_B) & ~done_B
-            length_N[row_B[ends_B]] = step + 1
-            stopped_N[row_B[ends_B & stop_B]] = True
-            done_B = done_B | ends_B
-            running = int((~done_B).sum())
+            trace.record(step, token_B, logprob_B, forced_B)
+            running = trace.finish(step, torch.isin(token_B, self._stop_ids), spent_B)
             if not running or step + 1 == limit:
                 break
-            if running < self._compact_below * len(row_B):
-                rows = (~done_B).nonzero().squeeze(1)
-                cache.keep(rows)
-                row_B, token_B, done_B = row_B[rows], token_B[rows], done_B[rows]
-                if tracker is not None:
-                    tracker.keep(rows)
-            hidden_BD = self._decode(token_B, next_position_P[prompt_of_N[row_B]] + step, cache)
-        columns = [x.T.cpu().numpy() for x in (tokens_TN, logprobs_TN, forced_TN)]
-        lengths, stopped = length_N.tolist(), stopped_N.tolist()
-        drawn = iter(
-            self._completion(prompts[p], *(column[row, : lengths[row]].copy() for column in columns), stopped[row])
-            for row, p in enumerate(prompt_of_N.tolist())
+            if running < self._compact_below * len(token_B):
+                rows = (~trace.done_B).nonzero().squeeze(1)
+                token_B = token_B[rows]
+                for state in (cache, trace, tracker):
+                    if state is not None:
+                        state.keep(rows)
+            hidden_BD = self._decode(token_B, next_position_P[prompt_of_N[trace.rows_B]] + step, cache)
+        completions = iter(
+            self._completion(prompts[p], drawn) for p, drawn in zip(prompt_of_N.tolist(), trace.drawn(), strict=True)
         )
-        return [[next(drawn) for _ in range(count)] for count in counts]
+        return [[next(completions) for _ in range(count)] for count in counts]
 
     def _tracker(
         self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budget: ThinkingBudget
@@ -186,7 +173,7 @@ class TransformersEngine:
         return torch.cat(last_PD)
 
     def _prefill_pass(self, packed: PackedInputs, cache: SharedPrefixCache) -> torch.Tensor:
-        embeds_TD = _embed(self._model, packed)
+        embeds_TD = embed(self._model, packed)
         positions = packed.position_ids.unsqueeze(1) if self._multimodal else packed.position_ids[:1]
         return self._decoder(
             inputs_embeds=embeds_TD.unsqueeze(0),
@@ -210,15 +197,16 @@ class TransformersEngine:
             shared_prefix_cache=cache,
         ).last_hidden_state[:, 0]
 
-    def _completion(
-        self, prompt: Prompt, tokens: np.ndarray, logprobs: np.ndarray, forced: np.ndarray, stopped: bool
-    ) -> Completion:
-        text = prompt.prefill + self._renderer.decode(tokens[:-1] if stopped else tokens)
-        return Completion(tokens, logprobs, forced, "stop" if stopped else "length", text, self.weight_version)
+    def _completion(self, prompt: Prompt, drawn: Drawn) -> Completion:
+        said = drawn.tokens[:-1] if drawn.finish_reason == "stop" else drawn.tokens
+        text = prompt.prefill + self._renderer.decode(said)
+        return Completion(drawn.tokens, drawn.logprobs, drawn.forced, drawn.finish_reason, text, self.weight_version)
 
 
 def _no_mask(embeds: torch.Tensor) -> torch.Tensor:
-    """A ready 4-D mask, which transformers passes on as it is instead of building a causal one; our attention reads none."""
+    """A ready 4-D mask, which transformers passes on as it is instead of building a causal one; our attention reads
+    none.
+    """
     return embeds.new_empty((1, 1, 0, 0))
 
 
@@ -231,8 +219,8 @@ def _refuse_windowed(config: object) -> None:
 def _waves(lengths: Sequence[int], n: int, max_batch: int) -> list[list[tuple[int, int]]]:
     """Splits n completions of every prompt into waves of at most `max_batch` sequences: lists of (prompt, completions).
 
-    Prompts go in order of length, so that a wave's prompts pad little; the longest first, so that memory runs out early or
-    never.
+    Prompts go in order of length, so that a wave's prompts pad little; the longest first, so that memory runs out early
+    or never.
     """
     waves: list[list[tuple[int, int]]] = []
     room = 0

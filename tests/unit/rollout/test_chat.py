@@ -99,9 +99,13 @@ def test_video_of_frames_has_the_processors_layout_time_stamps_and_positions(
     )
     text = "[gMASK]<sop><|user|>\n<|begin_of_video|><|video|><|end_of_video|>What moves?<|assistant|>\n"
     theirs = processor(
-        text=[text], videos=[clip], video_metadata=[metadata], do_sample_frames=False, input_data_format="channels_last",
+        text=[text],
+        videos=[clip],
+        video_metadata=[metadata],
+        do_sample_frames=False,
+        input_data_format="channels_last",
         return_tensors="pt",
-    )  # fmt: skip
+    )
     assert encoded.input_ids.tolist() == theirs["input_ids"][0].tolist()
     assert "".join(c for c in renderer.decode(encoded.input_ids).split("<|end_of_video|>")[0] if c.isdigit()) == stamps
     np.testing.assert_array_equal(encoded.media[0].pixel_values, theirs["pixel_values_videos"].numpy())
