@@ -7,13 +7,13 @@ carry loss, puts the media in and computes M-RoPE positions. Axis suffix: T toke
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+from rollout.encoded import Encoded, Prompt
 from rollout.media import Media, MediaError, MediaLoader
 from rollout.messages import Message, check_messages, parts_of, text_of
 from rollout.positions import mrope_positions
@@ -22,29 +22,6 @@ from rollout.special_tokens import ASSISTANT_TOKENS, SpecialTokens
 __all__ = ["ChatRenderer", "Encoded", "Media", "MediaError", "Prompt"]
 
 _EMPTY_THOUGHT = re.compile(r"\s*<think>\s*</think>")
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """A rendered conversation: input_ids int64 [T], position_ids int64 [3, T] (equal rows for text-only models),
-    loss_mask bool [T] over the tokens to be predicted, media in order of appearance.
-    """
-
-    input_ids: np.ndarray
-    position_ids: np.ndarray
-    loss_mask: np.ndarray
-    media: tuple[Media, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """A conversation up to the response. `prefill` is the part of the response that the prompt already holds: the empty
-    thought of a non-thinking prompt, or "" where the policy writes `<think>` itself."""
-
-    encoded: Encoded
-    prefill: str
-    thinking: bool
-    id: str = ""
 
 
 class ChatRenderer:
@@ -170,8 +147,8 @@ class ChatRenderer:
             allowed = ASSISTANT_TOKENS if message["role"] == "assistant" else frozenset[str]()
             parts = parts_of(message)
             content: list[dict[str, str]] = []
-            for part in parts:
-                ends_turn = nothink and message["role"] == "user" and part is parts[-1]
+            for index, part in enumerate(parts):
+                ends_turn = nothink and message["role"] == "user" and index == len(parts) - 1
                 if part["type"] == "text":
                     text = self.special.defuse(part["text"], allowed, keep_nothink=ends_turn)
                     content.append({"type": "text", "text": text})

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
-from rollout.chat import Prompt
+from rollout.encoded import Prompt
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ def _attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Softmax attention and its normaliser: query [..., Q, D], key, value [..., N, D], bias broadcast to [..., Q, N] ->
     (output [..., Q, D], log-sum-exp [..., Q, 1])."""
-    scores = query @ key.transpose(-1, -2)
+    scores = (query @ key.transpose(-1, -2)).float()  # the softmax in float32, as the trainer's attention kernels do
     if bias is not None:
         scores += bias
     peak = scores.amax(-1, keepdim=True)
     weights = scores.sub_(peak).exp_()
     total = weights.sum(-1, keepdim=True)
-    return (weights @ value) / total, peak + total.log()
+    return (weights.to(value.dtype) @ value) / total, peak + total.log()
 
 
 class SharedPrefixCache:
@@ -114,7 +114,7 @@ class SharedPrefixCache:
         if not self._full:
             cells = query.new_zeros(prompts * group, *query.shape[1:]).index_copy_(0, self._cell_B, query)
         grid = cells.view(prompts, group, kv_heads, ratio, width).transpose(1, 2).flatten(2, 3)  # P K GR D
-        out, norm = _attend(grid, *stored, self._bias.to(query.dtype) if self._ragged else None)
+        out, norm = _attend(grid, *stored, self._bias if self._ragged else None)
 
         def back(x: torch.Tensor) -> torch.Tensor:
             x = x.unflatten(2, (group, ratio)).transpose(1, 2).flatten(0, 1)

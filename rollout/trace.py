@@ -9,8 +9,9 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One finished sequence: token ids int32 [T], log-probabilities float32 [T], forced bool [T], "stop" when a stop token
-    ended it."""
+    """One finished sequence: token ids int32 [T], log-probabilities float32 [T], forced bool [T], "stop" when a stop
+    token ended it.
+    """
 
     tokens: np.ndarray
     logprobs: np.ndarray

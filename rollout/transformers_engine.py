@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rollout.budget import BudgetTracker, initial_phase
-from rollout.chat import ChatRenderer, Prompt
+from rollout.chat import ChatRenderer
+from rollout.encoded import Prompt
 from rollout.engine import Completion, SamplingParams, ThinkingBudget
 from rollout.forward import PackedInputs, embed, pack
 from rollout.sampling import sample_tokens

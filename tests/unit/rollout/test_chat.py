@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from transformers.video_utils import VideoMetadata
 
+from rlcs.nano.tokenizer import SPECIAL_TOKENS
 from rollout.chat import ChatRenderer, Encoded, MediaError
 from rollout.media import MediaLoader
 
@@ -134,7 +137,10 @@ def test_example_begins_with_the_tokens_of_its_prompt(renderer, root, thinking, 
     assert prompt.prefill == ("" if thinking else "<think></think>\n")
     assert example.input_ids.tolist() == prompt.encoded.input_ids.tolist() + generated
     assert example.loss_mask[length:].all()
-    np.testing.assert_array_equal(example.position_ids[:, :length], prompt.encoded.position_ids)
+    rollout = prompt.encoded.extended(np.array(generated, np.int32), np.ones(len(generated), bool))
+    np.testing.assert_array_equal(rollout.input_ids, example.input_ids)
+    np.testing.assert_array_equal(rollout.position_ids, example.position_ids)
+    np.testing.assert_array_equal(rollout.loss_mask[length:], example.loss_mask[length:])
 
 
 def test_loss_covers_every_assistant_turn_without_stripped_and_prefilled_thoughts(renderer, root):
@@ -155,6 +161,15 @@ def test_user_text_never_becomes_special_tokens(renderer, root, text, thinking):
     plain = renderer.prompt([user("x")], root=root, thinking=thinking).encoded.input_ids
     hostile = renderer.prompt([user(text)], root=root, thinking=thinking).encoded.input_ids
     assert hostile[hostile >= 256].tolist() == plain[plain >= 256].tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([*SPECIAL_TOKENS, "<", "|", "user", "|>", "/", "nothink", "\ufdd0", "é"]), max_size=12))
+def test_no_mixture_of_fragments_forges_a_special_token_or_changes_the_text(renderer, fragments):
+    text = "".join(fragments)
+    ids = renderer.special.encode(renderer.special.defuse(text))
+    assert max(ids, default=0) < 256
+    assert renderer.decode(ids) == text.replace("\ufdd0", "\ufffd")
 
 
 def test_special_tokens_cannot_be_assembled_from_neighbouring_text_parts(renderer, root):

@@ -9,6 +9,7 @@ import torch
 from rollout.attention import VARLEN
 from rollout.chat import Prompt
 from rollout.engine import Completion, SamplingParams, ThinkingBudget
+from rollout.forward import hidden_states, pack, token_logprobs
 from rollout.transformers_engine import TransformersEngine, _waves
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=12)
@@ -129,6 +130,47 @@ def test_logprobs_equal_a_teacher_forced_forward_pass(nano, renderer, prompts):
             expected = teacher_forced(nano, prompt, completion, 0.8)
             expected[completion.forced] = 0.0
             np.testing.assert_allclose(completion.logprobs, expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_logprobs_equal_the_trainers_packed_forward_pass(nano, renderer, prompts):
+    nano.config._attn_implementation = VARLEN
+    try:
+        drawn = TransformersEngine(nano, renderer).generate(prompts, 2, SamplingParams(), generator=seeded(4))
+        rollouts = [
+            (prompt.encoded.extended(completion.token_ids, ~completion.forced), completion)
+            for prompt, group in zip(prompts, drawn, strict=True)
+            for completion in group
+        ]
+        packed = pack([encoded for encoded, _ in rollouts])
+        logprobs = token_logprobs(nano, hidden_states(nano, packed)[:-1], packed.input_ids[1:]).numpy()
+    finally:
+        nano.config._attn_implementation = "sdpa"
+    trained = np.concatenate([encoded.loss_mask for encoded, _ in rollouts])[1:]
+    expected = np.concatenate([completion.logprobs for _, completion in rollouts])
+    np.testing.assert_allclose(logprobs[trained], expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_first_token_frequencies_match_the_models_distribution_by_chi_square(nano, renderer, prompts):
+    count, prompt = 20_000, prompts[1]
+    sampling = SamplingParams(temperature=3.0, max_new_tokens=1)
+    [drawn] = TransformersEngine(nano, renderer, max_batch=5000).generate([prompt], count, sampling, generator=seeded())
+    packed = pack([prompt.encoded])
+    nano.config._attn_implementation = VARLEN
+    try:
+        logits = nano.lm_head(hidden_states(nano, packed)[-1]).double() / 3.0
+    finally:
+        nano.config._attn_implementation = "sdpa"
+    logits[renderer.suppressed_ids(len(logits))] = -torch.inf
+    expected = count * logits.softmax(0).numpy()
+    observed = np.bincount([completion.token_ids[0] for completion in drawn], minlength=len(expected))
+    common = expected > 20
+    statistic = float(((observed - expected)[common] ** 2 / expected[common]).sum())
+    degrees = int(common.sum())
+    assert degrees > 15
+    assert statistic < degrees + 4 * (2 * degrees) ** 0.5
+    assert abs(observed[common].sum() - expected[common].sum()) < 4 * count**0.5
 
 
 def test_same_seed_gives_the_same_completions_and_another_seed_others(nano, renderer, prompts):
