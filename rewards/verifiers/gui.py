@@ -17,6 +17,9 @@ from rewards.registry import BadReference, Context, Outcome, verifier
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
+EDGE = 1e-6
+"""Slack at a box edge, in 1/1000 of the screen: pixel coordinates divided by the screen size do not round-trip."""
+
 _TYPE_KEYS = ("action_type", "action")
 _SLOTS = {
     **dict.fromkeys(("box_2d", "bbox", "bbox_2d", "box", "start_box", "point", "point_2d", "coordinate"), "start"),
@@ -202,7 +205,7 @@ def _place_credit(found: Point | Box, expected: Point | Box, args: GuiArgs) -> t
         overlap = iou(found, expected)
         return overlap, overlap >= args.iou
     if len(found) == 2 and len(expected) == 4:
-        inside = expected[0] <= found[0] <= expected[2] and expected[1] <= found[1] <= expected[3]
+        inside = all(expected[axis] - EDGE <= found[axis] <= expected[axis + 2] + EDGE for axis in (0, 1))
         return float(inside), inside
     if len(found) == 2 and len(expected) == 2:
         distance = math.hypot(found[0] - expected[0], found[1] - expected[1])

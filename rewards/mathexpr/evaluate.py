@@ -1,0 +1,381 @@
+"""Values of expressions: exact rationals under a bit budget, and high-precision numbers under a magnitude budget.
+
+Nothing here can run away: every power, factorial and exponential is checked before it is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from rewards.mathexpr.nodes import MathError, Node
+
+MAX_BITS = 1 << 17
+"""Size of an exact numerator or denominator: 39,000 decimal digits, enough for 2^100000 or 5000!."""
+MAX_MAGNITUDE = 1 << 14
+"""Binary exponent of any intermediate value of a numeric evaluation."""
+MAX_FACTORIAL = 3000
+
+
+class Undefined(MathError):
+    """No finite value here: division by zero, logarithm of zero, infinity."""
+
+
+def exact(node: Node) -> Fraction | None:
+    """The rational value of a constant expression, or None when it is not (recognisably) rational.
+
+    Raises Undefined for a division by zero and MathError("too-complex") beyond the budget.
+    """
+    op = node.op
+    if op == "num":
+        return _bounded(node.value)
+    if op == "dec":
+        return _bounded(node.value.number)
+    if op == "pct":
+        value = exact(node.args[0])
+        return None if value is None else value / 100
+    if op == "fn" and node.value == "det":
+        return _determinant(node.args[0])
+    if op not in _EXACT and op != "fn":
+        return None
+    args = []
+    for arg in node.args:
+        value = exact(arg)
+        if value is None:
+            return None
+        args.append(value)
+    if op == "fn":
+        function = _EXACT_FUNCTIONS.get(node.value)
+        return None if function is None else function(*args)
+    result = _EXACT[op](*args)
+    return None if result is None else _bounded(result)
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if value.numerator.bit_length() > MAX_BITS or value.denominator.bit_length() > MAX_BITS:
+        raise MathError("too-complex")
+    return value
+
+
+def _add(*args: Fraction) -> Fraction:
+    total = Fraction(0)
+    for arg in args:
+        total = _bounded(total + arg)
+    return total
+
+
+def _mul(*args: Fraction) -> Fraction:
+    total = Fraction(1)
+    for arg in args:
+        total = _bounded(total * arg)
+    return total
+
+
+def _div(a: Fraction, b: Fraction) -> Fraction:
+    if not b:
+        raise Undefined("undefined")
+    return a / b
+
+
+def _pow(base: Fraction, power: Fraction) -> Fraction | None:
+    if power.denominator != 1:
+        return _rational_power(base, power)
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if base in (0, 1, -1):
+        if not base:
+            if power <= 0:
+                raise Undefined("undefined") if power < 0 else Undefined("zero-to-the-zero")
+            return Fraction(0)
+        return base if power.numerator % 2 else Fraction(1)
+    if power.numerator.bit_length() > 32 or size * abs(power.numerator) > 2 * MAX_BITS:
+        raise MathError("too-complex")
+    return base**power.numerator
+
+
+def _rational_power(base: Fraction, power: Fraction) -> Fraction | None:
+    if power.denominator > 64:
+        return None
+    rooted = _root(base, Fraction(power.denominator))
+    return None if rooted is None or base < 0 else _pow(rooted, Fraction(power.numerator))
+
+
+def _root(value: Fraction, degree: Fraction) -> Fraction | None:
+    if degree.denominator != 1 or not 2 <= degree <= 64:
+        return None
+    n = int(degree)
+    sign = 1
+    if value < 0:
+        if n % 2 == 0:
+            return None
+        sign, value = -1, -value
+    over, under = _integer_root(value.numerator, n), _integer_root(value.denominator, n)
+    return None if over is None or under is None else sign * Fraction(over, under)
+
+
+def _integer_root(value: int, n: int) -> int | None:
+    """The exact n-th root of a non-negative integer, or None. Newton's method on integers."""
+    if value.bit_length() > 4096:
+        return None
+    if n == 2:
+        root = math.isqrt(value)
+        return root if root * root == value else None
+    low, high = 0, 1 << (value.bit_length() // n + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if middle**n <= value:
+            low = middle
+        else:
+            high = middle - 1
+    return low if low**n == value else None
+
+
+def _factorial(value: Fraction) -> Fraction | None:
+    if value.denominator != 1 or value < 0:
+        raise Undefined("undefined")
+    if value > MAX_FACTORIAL:
+        raise MathError("too-complex")
+    return Fraction(math.factorial(int(value)))
+
+
+def _binomial(n: Fraction, k: Fraction) -> Fraction | None:
+    if n.denominator != 1 or k.denominator != 1 or n < 0 or k < 0:
+        return None
+    if n > MAX_FACTORIAL:
+        raise MathError("too-complex")
+    return Fraction(math.comb(int(n), int(k)))
+
+
+def _integers(*values: Fraction) -> list[int]:
+    if any(value.denominator != 1 for value in values):
+        raise Undefined("undefined")
+    return [int(value) for value in values]
+
+
+_EXACT: dict[str, Any] = {
+    "add": _add,
+    "neg": lambda a: -a,
+    "mul": _mul,
+    "div": _div,
+    "pow": _pow,
+    "root": _root,
+    "fact": _factorial,
+}
+_EXACT_FUNCTIONS: dict[str, Any] = {
+    "abs": abs,
+    "floor": lambda a: Fraction(math.floor(a)),
+    "ceil": lambda a: Fraction(math.ceil(a)),
+    "max": lambda *a: max(a),
+    "min": lambda *a: min(a),
+    "gcd": lambda *a: Fraction(math.gcd(*_integers(*a))),
+    "lcm": lambda *a: _bounded(Fraction(math.lcm(*_integers(*a)))),
+    "binom": _binomial,
+}
+
+
+def _determinant(matrix: Node) -> Fraction | None:
+    """Determinant by fraction elimination."""
+    if matrix.op != "matrix" or matrix.value[0] != matrix.value[1]:
+        raise Undefined("undefined")
+    size = matrix.value[0]
+    cells = [exact(cell) for cell in matrix.args]
+    if any(cell is None for cell in cells):
+        return None
+    rows = [list(cells[i * size : (i + 1) * size]) for i in range(size)]
+    total = Fraction(1)
+    for i in range(size):
+        pivot = next((r for r in range(i, size) if rows[r][i]), None)
+        if pivot is None:
+            return Fraction(0)
+        if pivot != i:
+            rows[i], rows[pivot], total = rows[pivot], rows[i], -total
+        total = _bounded(total * rows[i][i])  # type: ignore[operator]  # no cell is None here
+        for r in range(i + 1, size):
+            ratio = rows[r][i] / rows[i][i]  # type: ignore[operator]
+            rows[r] = [_bounded(a - ratio * b) for a, b in zip(rows[r], rows[i], strict=True)]  # type: ignore[operator]
+    return total
+
+
+_local = threading.local()
+
+
+def context(precision: int) -> Any:
+    """This thread's mpmath context, set to `precision` bits: mpmath's own global one is shared by all threads."""
+    if not hasattr(_local, "context"):
+        from mpmath.ctx_mp import MPContext
+
+        _local.context = MPContext()
+    _local.context.prec = precision
+    return _local.context
+
+
+class Evaluation:
+    """One numeric evaluation at a point. Afterwards `magnitude` is the largest binary exponent met (either sign) and
+    `left_reals` says whether a root, power or logarithm of real numbers was complex."""
+
+    def __init__(self, variables: Mapping[str, Fraction], precision: int, log_base: str = "e") -> None:
+        self.ctx = context(precision)
+        self.variables = variables
+        self.log_base = log_base
+        self.magnitude = 0
+        self.left_reals = False
+
+    def value(self, node: Node) -> Any:
+        """The value (mpf or mpc). Raises Undefined, or MathError when it cannot be evaluated within the budget."""
+        result = self._value(node)
+        ctx = self.ctx
+        if not ctx.isfinite(result):
+            raise Undefined("undefined")
+        if result:
+            size = int(ctx.mag(result))
+            if abs(size) > MAX_MAGNITUDE:
+                raise MathError("too-complex")
+            self.magnitude = max(self.magnitude, abs(size))
+        if isinstance(result, ctx.mpc) and not result.imag:
+            return result.real
+        return result
+
+    def _value(self, node: Node) -> Any:
+        op, ctx = node.op, self.ctx
+        if op == "num" or op == "dec":
+            value = node.value if op == "num" else node.value.number
+            _bounded(value)
+            return ctx.mpf(value.numerator) / value.denominator
+        if op == "sym":
+            if node.value not in self.variables:
+                raise MathError("unevaluated")
+            value = self.variables[node.value]
+            return ctx.mpf(value.numerator) / value.denominator
+        if op == "const":
+            return self._constant(node.value)
+        if op == "fn" and node.value == "det":
+            return self._determinant(node.args[0])
+        if op not in _NUMERIC and op != "fn":
+            raise MathError("unevaluated")
+        args = [self.value(arg) for arg in node.args]
+        try:
+            if op == "fn":
+                return self._function(node.value, args)
+            return _NUMERIC[op](self, *args)
+        except (ZeroDivisionError, ValueError, OverflowError) as error:
+            # mpmath's words for a pole, a logarithm of zero and the like.
+            raise Undefined("undefined") from error
+
+    def _constant(self, name: str) -> Any:
+        ctx = self.ctx
+        if name == "pi":
+            return +ctx.pi
+        if name == "e":
+            return +ctx.e
+        if name == "i":
+            return ctx.mpc(0, 1)
+        if name == "log-base":
+            return +ctx.e if self.log_base == "e" else ctx.mpf(10)
+        raise Undefined("undefined")
+
+    def real(self, *values: Any) -> bool:
+        return not any(isinstance(value, self.ctx.mpc) for value in values)
+
+    def note(self, result: Any, *operands: Any) -> Any:
+        if self.real(*operands) and isinstance(result, self.ctx.mpc) and result.imag:
+            self.left_reals = True
+        return result
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        ctx = self.ctx
+        if not base:
+            if self.real(exponent) and exponent > 0:
+                return ctx.mpf(0)
+            raise Undefined("undefined")
+        if abs(exponent) * max(1, abs(ctx.mag(base))) > MAX_MAGNITUDE:
+            raise MathError("too-complex")
+        return self.note(ctx.power(base, exponent), base, exponent)
+
+    def root(self, value: Any, degree: Any) -> Any:
+        ctx = self.ctx
+        if not degree:
+            raise Undefined("undefined")
+        if self.real(value, degree) and value < 0 and degree == int(degree) and int(degree) % 2:
+            return -ctx.power(-value, 1 / degree)  # the real odd root
+        return self.note(ctx.sqrt(value), value) if degree == 2 else self.power(value, 1 / degree)
+
+    def log(self, value: Any, base: Any) -> Any:
+        ctx = self.ctx
+        if not value or not base or base == 1:
+            raise Undefined("undefined")
+        return self.note(ctx.ln(value) / ctx.ln(base), value, base)
+
+    def factorial(self, value: Any) -> Any:
+        if abs(value) > MAX_FACTORIAL:
+            raise MathError("too-complex")
+        return self.ctx.gamma(value + 1)
+
+    def _function(self, name: str, args: list[Any]) -> Any:
+        ctx = self.ctx
+        if name in _REAL_ONLY:
+            if not self.real(*args):
+                raise Undefined("undefined")
+            if name in ("floor", "ceil"):
+                nearest = ctx.nint(args[0])
+                if abs(args[0] - nearest) < ctx.ldexp(1, -ctx.prec // 2):
+                    return nearest  # (sqrt 2)^2 evaluates a hair below 2
+                return ctx.floor(args[0]) if name == "floor" else ctx.ceil(args[0])
+            return max(args) if name == "max" else min(args)
+        if name == "abs":
+            return abs(args[0])
+        if name == "binom":
+            if any(abs(a) > MAX_FACTORIAL for a in args):
+                raise MathError("too-complex")
+            return ctx.binomial(*args)
+        own = _MPMATH_NAMES.get(name)
+        if own is None:
+            raise MathError("unevaluated")
+        if name in _EXPONENTIAL and abs(args[0]) > MAX_MAGNITUDE // 2:
+            raise MathError("too-complex")
+        return self.note(getattr(ctx, own)(args[0]), args[0])
+
+    def _determinant(self, matrix: Node) -> Any:
+        if matrix.op != "matrix" or matrix.value[0] != matrix.value[1] or matrix.value[0] > 5:
+            raise MathError("unevaluated")
+        size = matrix.value[0]
+        cells = [self.value(cell) for cell in matrix.args]
+
+        def minor(rows: tuple[int, ...], columns: tuple[int, ...]) -> Any:
+            if not rows:
+                return self.ctx.mpf(1)
+            total = self.ctx.mpf(0)
+            for k, column in enumerate(columns):
+                rest = columns[:k] + columns[k + 1 :]
+                total += (-1) ** k * cells[rows[0] * size + column] * minor(rows[1:], rest)
+            return total
+
+        return minor(tuple(range(size)), tuple(range(size)))
+
+
+def _product(evaluation: Evaluation, *args: Any) -> Any:
+    total = args[0]
+    for arg in args[1:]:
+        total = total * arg
+    return total
+
+
+_NUMERIC: dict[str, Any] = {
+    "add": lambda s, *a: sum(a[1:], a[0]),
+    "neg": lambda s, a: -a,
+    "mul": _product,
+    "div": lambda s, a, b: a / b,
+    "pow": Evaluation.power,
+    "root": Evaluation.root,
+    "log": Evaluation.log,
+    "fact": Evaluation.factorial,
+    "pct": lambda s, a: a / 100,
+    "deg": lambda s, a: a * s.ctx.pi / 180,
+}
+_REAL_ONLY = frozenset(("floor", "ceil", "max", "min"))
+_EXPONENTIAL = frozenset("sin cos tan cot sec csc sinh cosh tanh coth sech csch".split())
+_MPMATH_NAMES = {name: name for name in _EXPONENTIAL} | {
+    **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
+    **{"arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh"},
+}

@@ -1,0 +1,256 @@
+"""From text (LaTeX, plain ASCII or Unicode mathematics) to tokens."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from rewards.mathexpr.nodes import MAX_CHARS, MAX_TOKENS, MathError
+from rewards.mathexpr.units import UNIT_NAMES
+
+
+@dataclass(slots=True)
+class Token:
+    """kind: num | letter | cmd | op | word | end. `space` says whether white space came before."""
+
+    kind: str
+    text: str
+    space: bool = False
+
+
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
+    "arsinh arcosh artanh ln log lg exp abs max min gcd lcm floor ceil sqrt cbrt det".split()
+)
+_FUNCTION_ALIASES = {
+    **{f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")},
+    **{"tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "ceiling": "ceil"},
+    **{"arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "sh": "sinh", "ch": "cosh"},
+}
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar".split()
+)
+_GREEK_ALIASES = {"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varsigma": "sigma"}
+_PLAIN_WORDS = {"infinity": "infty", "inf": "infty", "oo": "infty", "pi": "pi"}
+
+_COMMAND_ALIASES = {
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "frac"),
+    **dict.fromkeys(("dbinom", "tbinom"), "binom"),
+    **dict.fromkeys(("ldots", "cdots", "dotsc", "dotsb", "dotsm", "hdots"), "dots"),
+    **dict.fromkeys(("land", "wedge"), "and"),
+    **dict.fromkeys(("lor", "vee"), "or"),
+    **dict.fromkeys(("emptyset", "varnothing"), "emptyset"),
+    **dict.fromkeys(("degree", "textdegree"), "circ"),
+}
+_OPERATORS = {
+    **dict.fromkeys(("cdot", "times", "ast", "cdotp"), "*"),
+    **dict.fromkeys(("div",), "/"),
+    **dict.fromkeys(("le", "leq", "leqslant", "leqq"), "<="),
+    **dict.fromkeys(("ge", "geq", "geqslant", "geqq"), ">="),
+    **dict.fromkeys(("lt",), "<"),
+    **dict.fromkeys(("gt",), ">"),
+    **dict.fromkeys(("ne", "neq"), "!="),
+    **dict.fromkeys(("approx", "simeq", "thickapprox"), "~="),
+    **{"in": "in", "cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus", "pm": "pm", "mp": "mp"},
+    **{"lbrace": "lb", "rbrace": "rb", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "colon": ":"},
+    **dict.fromkeys(("vert", "lvert", "rvert", "mid"), "|"),
+    **{"lfloor": "lfloor", "rfloor": "rfloor", "lceil": "lceil", "rceil": "rceil", "equiv": "="},
+}
+_IGNORED = frozenset(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits quad qquad "
+    "boxed mathbf boldsymbol bm mathit mathcal vec overrightarrow overline hat bar underline mathstrut angle bf rm it "
+    "enspace thinspace nonumber hfill medspace".split()
+)
+_TEXT = frozenset("text mathrm textbf textit textrm operatorname mbox textnormal mathsf texttt hbox operatorname*".split())
+_UNEVALUATED = frozenset("int iint iiint oint sum prod lim limsup liminf bigcup bigcap".split())
+
+_UNICODE = {
+    **dict.fromkeys("−–—﹣", "-"),
+    **dict.fromkeys("×⋅·∙•∗", "*"),
+    **{"÷": "/", "∕": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
+    **{"≤": "<=", "⩽": "<=", "≥": ">=", "⩾": ">=", "≠": "!=", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp "},
+    **{"√": r"\surd ", "°": r"^\circ ", "º": r"^\circ ", "ℏ": r"\hbar ", "∅": r"\emptyset ", "′": "'", "’": "'"},
+    **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "…": r"\dots ", "⋯": r"\dots ", "∨": r"\lor "},
+    **{"∧": r"\land ", "，": ",", "；": ";", "。": ".", "：": ":", "、": ",", "\u20d7": "", "\u200b": "", "∖": r"\setminus "},
+    **{"⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "},
+}
+_UNICODE.update({chr(0x3B1 + i): f"\\{name} " for i, name in enumerate(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron".split())})
+_UNICODE.update({c: f"\\{n} " for c, n in zip("ρστυφχψωΓΔΘΛΞΣΦΨΩϕε", (
+    "rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega phi epsilon").split(),
+    strict=True)})
+_SUPERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣ", "0123456789+-=()nix", strict=True))
+_SUBS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₖₓ", "0123456789+-=()nkx", strict=True))
+
+
+def normalise(text: str) -> str:
+    """Unicode mathematics rewritten as LaTeX and ASCII. Raises MathError when the text is too long."""
+    if len(text) > MAX_CHARS:
+        raise MathError("too-long")
+    if text.isascii():
+        return text
+    for table, mark in ((_SUPERS, "^"), (_SUBS, "_")):
+        run = "[" + re.escape("".join(table)) + "]+"
+        text = re.sub(run, lambda m, t=table, k=mark: k + "{" + "".join(t[c] for c in m.group()) + "}", text)
+    text = "".join(
+        # NFKC turns a vulgar fraction into digits around U+2044; the space keeps "2½" a mixed number.
+        " " + unicodedata.normalize("NFKC", c) if unicodedata.decomposition(c).startswith("<fraction>") else c
+        for c in text
+    )
+    text = "".join(_UNICODE.get(c, c) for c in text)
+    return "".join(_UNICODE.get(c, c) for c in unicodedata.normalize("NFKC", text))
+
+
+_NUMBER = re.compile(r"\d+\.\d+|\d+\.(?!\d)|\d+|\.\d+")
+_SCIENTIFIC = re.compile(r"[eE][+-]?\d{1,6}(?![\w.])")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([a-zA-Z*]+)\}(?:\s*\{[lcr|\s]*\})?")
+
+
+def tokenise(text: str, *, unit_letters: bool = False) -> list[Token]:
+    """Tokens of normalised text, closed by an "end" token. Raises MathError.
+
+    unit_letters: read a lone trailing letter after a number ("5 m") as a unit rather than as a variable.
+    """
+    tokens: list[Token] = []
+    at, space, size = 0, False, len(text)
+    while at < size:
+        if len(tokens) > MAX_TOKENS:
+            raise MathError("too-complex")
+        char = text[at]
+        if char.isspace() or char == "~":
+            at, space = at + 1, True
+            continue
+        start = len(tokens)
+        if char == "\\":
+            at = _command(text, at, tokens)
+        elif (char.isdigit() and char.isascii()) or (char == "." and text[at + 1 : at + 2].isdigit()):
+            repeating = _REPEATING.match(text, at)
+            match = repeating or _NUMBER.match(text, at)
+            if match is None:
+                raise MathError("unparsed")
+            at = match.end()
+            exponent = None if repeating else _SCIENTIFIC.match(text, at)
+            if exponent:
+                at = exponent.end()
+            tokens.append(Token("num", match.group() + (exponent.group() if exponent else "")))
+        elif char.isalpha():
+            end = at
+            while end < size and text[end].isalpha() and (text[end].isascii() == char.isascii()):
+                end += 1
+            _letters(text[at:end], text[end : end + 1], tokens, unit_letters and end >= size)
+            at = end
+        else:
+            two = text[at : at + 2]
+            op = {"<=": "<=", ">=": ">=", "!=": "!=", "==": "=", "=>": "=>", "->": "->", "**": "^"}.get(two)
+            tokens.append(Token("op", op or char))
+            at += 2 if op else 1
+        for token in tokens[start:]:
+            token.space, space = space, False
+    return [*tokens, Token("end", "")]
+
+
+def _command(text: str, at: int, tokens: list[Token]) -> int:
+    """Read the command at `at`; returns where it ends."""
+    environment = _ENVIRONMENT.match(text, at)
+    if environment:
+        tokens.append(Token("cmd", environment.group(1) + ":" + environment.group(2).rstrip("*")))
+        return environment.end()
+    match = re.compile(r"\\([a-zA-Z]+\*?|.)", re.DOTALL).match(text, at)
+    if match is None:
+        raise MathError("unparsed")
+    name, end = match.group(1), match.end()
+    if name in ("left", "right") and text[end : end + 1] == ".":
+        return end + 1
+    if name in _IGNORED or name in (",", ";", ":", "!", " ", ">", "\n"):
+        return end
+    if name in _TEXT:
+        return _text_argument(text, end, tokens)
+    if name == "mathbb":
+        letter = re.compile(r"\s*\{?\s*([A-Z])\s*\}?").match(text, end)
+        if letter is None:
+            raise MathError("unparsed")
+        tokens.append(Token("cmd", "bb" + letter.group(1)))
+        return letter.end()
+    name = _COMMAND_ALIASES.get(name, name)
+    if name in _UNEVALUATED:
+        raise MathError("unevaluated")
+    known = _FUNCTION_ALIASES.get(name, name)
+    if name in _OPERATORS:
+        tokens.append(Token("op", _OPERATORS[name]))
+    elif name in "{}%$&\\|#_":
+        tokens.append(Token("op", {"{": "lb", "}": "rb", "\\": "newrow"}.get(name, name)))
+    elif known in FUNCTIONS:
+        tokens.append(Token("cmd", known))
+    elif _GREEK_ALIASES.get(name, name) in GREEK:
+        tokens.append(Token("letter", _GREEK_ALIASES.get(name, name)))
+    elif name in ("pi", "infty", "circ", "frac", "binom", "surd", "dots", "emptyset", "and", "or", "prime", "forall"):
+        tokens.append(Token("cmd", name))
+    else:
+        raise MathError("unknown-command")
+    return end
+
+
+def _text_argument(text: str, at: int, tokens: list[Token]) -> int:
+    match = re.compile(r"\s*\{([^{}]*)\}").match(text, at)
+    if match is None:
+        return at  # a bare \rm or a nested group: read on as if the command were not there
+    content = match.group(1).replace("~", " ").strip()
+    if not content:
+        return match.end()
+    name = _FUNCTION_ALIASES.get(content, content)
+    if name in FUNCTIONS:
+        tokens.append(Token("cmd", name))
+    elif content in ("e", "i", "d"):
+        tokens.append(Token("letter", content))
+    elif any(c.isdigit() for c in content) or not any(c.isalpha() for c in content):
+        tokens.extend(tokenise(content)[:-1])
+    else:
+        tokens.append(Token("word", content))
+    return match.end()
+
+
+def _letters(run: str, following: str, tokens: list[Token], unit_letters: bool) -> None:
+    """A run of letters: a known name, a product of variables ("2ab"), a unit, or a word of prose."""
+    after_number = bool(tokens) and (tokens[-1].kind == "num" or tokens[-1].text in (")", "}", "pi", "%"))
+    if not run.isascii():
+        tokens.append(Token("word", run))
+        return
+    if after_number and run in UNIT_NAMES and (len(run) > 1 or unit_letters) and following != "(":
+        tokens.append(Token("word", run))
+        return
+    parts: list[Token] = []
+    at = 0
+    while at < len(run):
+        name = next(
+            (
+                run[at : at + size]
+                for size in range(min(9, len(run) - at), 1, -1)
+                if _is_name(run[at : at + size], following if at + size == len(run) else "x")
+            ),
+            run[at],
+        )
+        at += len(name)
+        known = _FUNCTION_ALIASES.get(name, name)
+        if known in FUNCTIONS and len(name) > 1:
+            parts.append(Token("cmd", known))
+        elif name in _PLAIN_WORDS:
+            parts.append(Token("cmd", _PLAIN_WORDS[name]))
+        else:
+            parts.append(Token("letter", name))
+    singles = sum(len(part.text) == 1 for part in parts)
+    if run.casefold() in ("and", "or", "where", "for", "if", "with", "to", "is", "no") or singles > 3:
+        tokens.append(Token("word", run))
+    else:
+        tokens.extend(parts)
+
+
+_ALONE = frozenset("abs max min gcd lcm floor ceil sqrt cbrt det sh ch lg inf oo sec exp ceiling arg".split())
+
+
+def _is_name(name: str, following: str) -> bool:
+    if name in _ALONE:  # short enough to occur inside a product of letters: needs its bracket
+        return following in ("(", "{") or (name in ("inf", "oo") and not following.isalpha())
+    return name in FUNCTIONS or name in _FUNCTION_ALIASES or name in _PLAIN_WORDS or name in GREEK
