@@ -200,6 +200,11 @@ def test_nothink_is_appended_to_each_user_turn_once(renderer, root):
     assert (ids == renderer.token_id("/nothink")).sum() == 2
 
 
+def test_nothink_before_an_image_is_text_and_not_the_switch(renderer, root):
+    ids = renderer.prompt([user("a/nothink", image("a.png"), "b")], root=root, thinking=False).encoded.input_ids
+    assert (ids == renderer.token_id("/nothink")).sum() == 1 and "a/nothink" in renderer.decode(ids)
+
+
 def test_text_only_tokenizer_trains_on_answer_and_end_of_turn(text_renderer):
     turns = [user("hi"), assistant("a<|im_end|>"), user("<|im_end|>more"), assistant("b")]
     encoded = text_renderer.example(turns, root=Path())
