@@ -45,7 +45,7 @@ _PROSE_LABEL = re.compile(rf"^(?:\\text\s*\{{\s*)?(?:{_WORD}\s+){{0,3}}[^\W\d_]{
 _NEGATED = re.compile(r"\b(?:not|never|no|isn't|aren't|cannot)\b", re.IGNORECASE)
 _PROSE = re.compile(rf"^{_WORD}(?:[\s,]+{_WORD})*$")
 _NOT_PROSE = frozenset("pi e i x y inf infinity".split())
-_INTEGER = re.compile(r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\^\+|_\+)?\s*\)?\s*$")
+_INTEGER = re.compile(r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\^\+|_\+)?\s*\)?\s*$")
 _HEAD = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*(?:\\left)?\(\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\right)?\)\s*=")
 _INVERSE_HEAD = re.compile(r"^[A-Za-z]\^\{?-1\}?\s*\(\s*[a-z]\s*\)\s*=")
 _DERIVATIVE_HEAD = re.compile(r"^(?:\\frac\{d\s*[a-z]?\}\{d\s*[a-z]\}|[a-z]'(?:_\{?[a-z]\}?)?|[a-z]_\{?[a-z]\}?')\s*(?:\([a-z]\))?\s*=")
@@ -53,7 +53,8 @@ _ORDINAL = re.compile(r"(?<![\w.])(\d+)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm)\s
 _SURE_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!,?|,\\!)(?=\d{3}(?!\d))")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]| ?[/\d])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
-_UNIT_LETTER = re.compile(r"[\d}]\s*[A-Za-z](?:\^\{?[23]\}?)?\s*$")
+_UNIT_LETTER = re.compile(r"[\d}]\s+[A-Za-z](?:\^\{?[23]\}?)?\s*$")
+_OPTION = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(?\s*([A-Z])\s*\)?\s*\.?\s*\}\.?$")
 _DOLLARS = re.compile(r"^\s*[-+]?\$\s*[-+]?[\d.]")
 _CONDITION = re.compile(r"^(?:for|where|with|when|such that)\b", re.IGNORECASE)
 _HEDGES = frozenset("not maybe or perhaps possibly wrong incorrect if else either and but than no".split())
@@ -62,6 +63,7 @@ _HEDGES = frozenset("not maybe or perhaps possibly wrong incorrect if else eithe
 def plain_text(text: str) -> str:
     """The answer as text to compare with text: mark-up, case, spacing and closing punctuation removed."""
     text = re.sub(r"\\(?:text|mathrm|textbf|textit|mathbf|operatorname|mbox)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\(?:angle|triangle|overline|vec|overrightarrow)\b|[{}]", " ", text)
     text = re.sub(r"\\[()\[\],;!]|\$|~", " ", text)
     return " ".join(text.split()).strip(" .,;:!\"'`*").casefold()
 
@@ -95,6 +97,9 @@ def _strip(text: str) -> str:
     text = re.sub(r"(?<!\\)\$", " ", text)
     text = re.sub(r"\\[()\[\]]", " ", text).strip()
     text = re.sub(r"^\s*(?:\\(?:quad|qquad|displaystyle|[,;!: ])\s*)+", "", text)
+    option = _OPTION.match(text)
+    if option:
+        return option.group(1)
     for _ in range(2):
         unwrapped = re.sub(r"^\\text\s*\{([^{}]*)\}", r"\1", text) if text.startswith("\\text") else text
         for pattern in (_STATEMENT, _HEADING, _CHINESE):
@@ -246,6 +251,8 @@ def label_of(node: Node) -> str | None:
         return str(node.value)
     if node.op == "app" and all(arg.op == "sym" for arg in node.args):
         return f"{node.value}({','.join(arg.value for arg in node.args)})"
+    if node.op == "tuple" and all(arg.op == "sym" for arg in node.args):
+        return f"({','.join(arg.value for arg in node.args)})"
     return None
 
 
@@ -262,7 +269,7 @@ def _from_chain(node: Node) -> Item:
     labels = []
     while len(sides) > 1:
         label = label_of(sides[0])
-        if label is None or (sides[0].op == "sym" and _defined_by(sides[0].value, sides[-1])):
+        if label is None or (sides[0].op == "tuple" and sides[-1].op != "tuple") or (sides[0].op == "sym" and _defined_by(sides[0].value, sides[-1])):
             break
         labels.append(label)
         sides, ops = sides[1:], ops[1:]

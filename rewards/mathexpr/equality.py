@@ -16,7 +16,7 @@ from typing import Any
 
 from rewards.mathexpr.ellipsis import written_out
 from rewards.mathexpr.evaluate import MAX_MAGNITUDE, Evaluation, Undefined, exact
-from rewards.mathexpr.nodes import Decimal, MathError, Node, contains, rewrite, symbols
+from rewards.mathexpr.nodes import Decimal, MathError, Node, contains, is_infinite, rewrite, symbols, walk
 from rewards.mathexpr.symbolic import symbolically_equal
 
 FLOAT_RTOL = Fraction(1, 10**8)
@@ -39,6 +39,8 @@ class Tolerance:
 
 def scalars_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
     """Whether `answer` is as good as `reference`. Raises MathError when either cannot be evaluated."""
+    if is_infinite(reference) or is_infinite(answer):
+        return is_infinite(reference) == is_infinite(answer)
     if reference == answer and not contains(reference, "ell"):
         check_defined(reference)
         return True
@@ -53,7 +55,7 @@ def scalars_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
         return True
     # One side in degrees, the other a bare number: that number may be radians, if it is written as such.
     measured, other = (reference, answer) if in_degrees else (answer, reference)
-    if not (contains(other, "dec") or any(n.op == "const" and n.value == "pi" for n in _nodes(other))):
+    if not (contains(other, "dec") or any(n.op == "const" and n.value == "pi" for n in walk(other))):
         return False
     radians = Node("deg", (measured,))
     return _equal(radians, answer, tolerance) if in_degrees else _equal(reference, radians, tolerance)
@@ -65,12 +67,6 @@ def check_defined(node: Node) -> None:
         return
     if exact(node) is None:
         Evaluation({}, 200).value(node)
-
-
-def _nodes(node: Node) -> list[Node]:
-    from rewards.mathexpr.nodes import walk
-
-    return list(walk(node))
 
 
 def without_degrees(node: Node) -> tuple[Node, bool]:
@@ -114,7 +110,7 @@ def _equal_written_out(reference: Node, answer: Node, tolerance: Tolerance) -> b
 
 def _equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
     if contains(reference, "const") or contains(answer, "const"):
-        ambiguous = any(n.op == "const" and n.value == "log-base" for n in _nodes(reference) + _nodes(answer))
+        ambiguous = any(n.op == "const" and n.value == "log-base" for n in (*walk(reference), *walk(answer)))
         if ambiguous:  # "log" means either; what matches under one reading is right
             ten = Node("num", (), Fraction(10))
             e = Node("const", (), "e")

@@ -13,11 +13,13 @@ from typing import Any
 
 from rewards.mathexpr.nodes import MathError, Node
 
-MAX_BITS = 1 << 17
-"""Size of an exact numerator or denominator: 39,000 decimal digits, enough for 2^100000 or 5000!."""
+MAX_BITS = 1 << 15
+"""Size of an exact numerator or denominator: 9,800 decimal digits, enough for 2^30000 or 3000!."""
 MAX_MAGNITUDE = 1 << 14
 """Binary exponent of any intermediate value of a numeric evaluation."""
 MAX_FACTORIAL = 3000
+MAX_WORK = 8000
+"""Operations of one evaluation, each counted precision / 200 times."""
 
 
 class Undefined(MathError):
@@ -221,11 +223,15 @@ class Evaluation:
         self.log_base = log_base
         self.magnitude = 0
         self.left_reals = False
+        self._work = 0.0
 
     def value(self, node: Node) -> Any:
         """The value (mpf or mpc). Raises Undefined, or MathError when it cannot be evaluated within the budget."""
-        result = self._value(node)
         ctx = self.ctx
+        self._work += ctx.prec / 200
+        if self._work > MAX_WORK:
+            raise MathError("too-complex")
+        result = self._value(node)
         if not ctx.isfinite(result):
             raise Undefined("undefined")
         if result:
@@ -256,12 +262,25 @@ class Evaluation:
             raise MathError("unevaluated")
         args = [self.value(arg) for arg in node.args]
         try:
-            if op == "fn":
-                return self._function(node.value, args)
-            return _NUMERIC[op](self, *args)
+            result = self._function(node.value, args) if op == "fn" else _NUMERIC[op](self, *args)
+            return self._without_residue(result, args) if op in ("add", "fn", "log", "pow") else result
         except (ZeroDivisionError, ValueError, OverflowError) as error:
             # mpmath's words for a pole, a logarithm of zero and the like.
             raise Undefined("undefined") from error
+
+    def _without_residue(self, result: Any, args: list[Any]) -> Any:
+        """`result` with what rounding left in place of zero removed: sin(pi), or the imaginary part of e^(i pi)."""
+        ctx = self.ctx
+        if not result or not ctx.isfinite(result):
+            return result
+        margin = 30 - ctx.prec
+        if ctx.mag(result) < max((ctx.mag(arg) for arg in args if arg), default=0) + margin:
+            return ctx.mpf(0)
+        if isinstance(result, ctx.mpc):
+            least = ctx.mag(result) + margin
+            parts = [ctx.mpf(0) if part and ctx.mag(part) < least else part for part in (result.real, result.imag)]
+            return ctx.mpc(*parts) if parts[1] else parts[0]
+        return result
 
     def _constant(self, name: str) -> Any:
         ctx = self.ctx

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rewards.mathexpr.equality import Tolerance, scalars_equal
 from rewards.mathexpr.evaluate import Evaluation
-from rewards.mathexpr.nodes import MathError, Node, symbols
+from rewards.mathexpr.nodes import MathError, Node, is_infinite, symbols
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,6 @@ class Interval:
 
 
 EVERYTHING = Interval(None, False, None, False)
-
-
-def is_infinite(node: Node) -> int:
-    """1 or -1 for plus or minus infinity, else 0."""
-    if node.op == "neg":
-        return -is_infinite(node.args[0])
-    return 1 if node.op == "const" and node.value == "inf" else 0
 
 
 def read_set(node: Node) -> tuple[Interval, ...] | None:

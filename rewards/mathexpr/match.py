@@ -84,6 +84,7 @@ def _compare_items(reference: Answer, answer: Answer, policy: Policy) -> None:
     wanted, braces = _elements(wanted)
     found, other_braces = _elements(found)
     _drop_labels_in_order(wanted, found)
+    wanted, found = _coordinates(wanted, found), _coordinates(found, wanted)
     labels = [[item.label for item in items] for items in (wanted, found)]
     if len(wanted) != len(found) and not (braces or other_braces):
         single = _all_same(wanted, found, policy)
@@ -117,6 +118,17 @@ def _all_same(wanted: list[Item], found: list[Item], policy: Policy) -> bool:
             len({item.label for item in found}) == len(found) and wanted[0].label is not None
         )
     return False
+
+
+def _coordinates(items: list[Item], other: list[Item]) -> list[Item]:
+    """`x = 3, y = 4` as the point (3, 4), where the other side is one tuple; the names give the order."""
+    if len(other) != 1 or other[0].node.op != "tuple" or len(items) != len(other[0].node.args) or len(items) < 2:
+        return items
+    names = [item.label for item in items]
+    if None in names or len(set(names)) < len(names):
+        return items
+    arranged = sorted(items, key=lambda item: item.label or "")
+    return [Item(Node("tuple", tuple(item.node for item in arranged), "()"))]
 
 
 def _labelled_one_side(labels: list[list[str | None]]) -> bool:
@@ -378,6 +390,7 @@ def _check_chain(answer: Item, policy: Policy) -> None:
 
 def nodes_equal(reference: Node, answer: Node, policy: Policy) -> bool:
     """Equality of two values of any kind."""
+    reference, answer = _as_matrix(reference), _as_matrix(answer)
     a, b = _as_tuple(reference), _as_tuple(answer)
     if a is not None or b is not None:
         return (
@@ -414,11 +427,19 @@ def nodes_equal(reference: Node, answer: Node, policy: Policy) -> bool:
     return _same_up_to_constant(reference, answer, policy)
 
 
+def _as_matrix(node: Node) -> Node:
+    """`[[1, 2], [3, 4]]` as the matrix of its rows; anything else as it is."""
+    if node.op != "tuple" or node.value != "[]" or not all(arg.op == "tuple" and arg.value == "[]" for arg in node.args):
+        return node
+    width = len(node.args[0].args)
+    if any(len(row.args) != width for row in node.args):
+        return node
+    return Node("matrix", tuple(cell for row in node.args for cell in row.args), (len(node.args), width))
+
+
 def _as_tuple(node: Node) -> tuple[tuple[Node, ...], str] | None:
-    """The components of a tuple, or of a column vector."""
+    """The components of a tuple, or of a column or row vector."""
     if node.op == "tuple":
-        if all(arg.op == "tuple" and len(arg.args) == len(node.args[0].args) for arg in node.args) and node.value == "[]":
-            return None if len(node.args) > 1 else (node.args, node.value)
         return node.args, node.value
     if node.op == "matrix" and 1 in node.value:
         return node.args, "column" if node.value[1] == 1 else "row"

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +20,7 @@ MAX_CHARS = 4096
 MAX_TOKENS = 2000
 MAX_NODES = 1500
 MAX_DEPTH = 60
+MAX_HEIGHT = 120
 MAX_ITEMS = 64
 
 
@@ -29,11 +30,18 @@ class MathError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of an expression tree; immutable and hashable."""
+    """A node of an expression tree; immutable and hashable. Raises MathError when the tree grows too high to walk."""
 
     op: str
     args: tuple[Node, ...] = ()
     value: Any = None
+    height: int = field(default=0, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        height = 1 + max((arg.height for arg in self.args), default=0)
+        if height > MAX_HEIGHT:
+            raise MathError("too-complex")
+        object.__setattr__(self, "height", height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +85,10 @@ def contains(node: Node, *ops: str) -> bool:
 def rewrite(node: Node, change: Callable[[Node], Node]) -> Node:
     """The tree with `change` applied to every node, leaves first."""
     return change(Node(node.op, tuple(rewrite(arg, change) for arg in node.args), node.value))
+
+
+def is_infinite(node: Node) -> int:
+    """1 or -1 for plus or minus infinity, else 0."""
+    if node.op == "neg":
+        return -is_infinite(node.args[0])
+    return 1 if node.op == "const" and node.value == "inf" else 0

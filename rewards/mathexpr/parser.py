@@ -101,12 +101,21 @@ class Parser:
         return self.make("pm", value=(self.signs, kind))
 
     def term(self) -> Node:
-        if self.accept("-"):
-            return self.make("neg", self.term())
-        if self.accept("+"):
-            return self.term()
-        if self.is_op("pm", "mp"):
-            return self.make("mul", self.sign(), self.term())
+        negative = self.leading_signs()
+        sign = self.sign() if self.is_op("pm", "mp") else None
+        product = self.product()
+        if sign is not None:
+            product = self.make("mul", sign, product)
+        return self.make("neg", product) if negative else product
+
+    def leading_signs(self) -> bool:
+        """Whether the signs at this place make a minus. A loop, since a row of signs may be long."""
+        negative = False
+        while self.is_op("+", "-"):
+            negative ^= self.next().text == "-"
+        return negative
+
+    def product(self) -> Node:
         left = self.mixed_number() or self.power()
         while True:
             if self.accept("*"):
@@ -121,11 +130,9 @@ class Parser:
                 return left
 
     def signed_factor(self) -> Node:
-        if self.accept("-"):
-            return self.make("neg", self.signed_factor())
-        if self.accept("+"):
-            return self.signed_factor()
-        return self.mixed_number() or self.power()
+        negative = self.leading_signs()
+        factor = self.mixed_number() or self.power()
+        return self.make("neg", factor) if negative else factor
 
     def starts_factor(self) -> bool:
         token = self.head
@@ -194,7 +201,10 @@ class Parser:
                     self.expect("}")
                     base = self.make("deg", base)
                 else:
-                    base = self.make("pow", base, self.exponent())
+                    power = self.exponent()
+                    if base.op == "sym" and "_" not in base.value and self.accept("_"):  # v^2_0
+                        base = symbol(f"{base.value}_{self.subscript()}")
+                    base = self.make("pow", base, power)
             elif self.accept("!"):
                 base = self.make("fact", base)
             elif self.accept("%"):
@@ -213,14 +223,15 @@ class Parser:
     def exponent(self) -> Node:
         if self.is_op("{"):
             return self.group()
-        if self.accept("-"):
-            return self.make("neg", self.exponent())
-        if self.accept("+"):
-            return self.exponent()
+        if self.is_op("+", "-"):
+            negative = self.leading_signs()
+            power = self.exponent()
+            return self.make("neg", power) if negative else power
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise MathError("too-complex")
-        base = self.atom()
+        # A number here carries no base: in v^2_0 the subscript is the variable's.
+        base = self.literal(self.next().text) if self.head.kind == "num" else self.atom()
         if self.accept("^"):  # 9^9^9 without braces: to the right, as a calculator reads it
             base = self.make("pow", base, self.exponent())
         self.depth -= 1
@@ -430,8 +441,10 @@ class Parser:
             return [self.group()]
         if self.accept("lb"):
             return self.items("rb")
-        if self.accept("-"):
-            return [self.make("neg", *self.arguments())]
+        if self.is_op("+", "-"):
+            negative = self.leading_signs()
+            args = self.arguments()
+            return [self.make("neg", args[0]), *args[1:]] if negative else args
         factors = [self.power()]
         while self.starts_factor():
             token = self.head

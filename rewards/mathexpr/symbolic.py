@@ -1,11 +1,12 @@
 """The same expression as a SymPy object, built node by node: SymPy never sees a string of the policy's.
 
-Used where numbers cannot decide: undefined functions, and expressions defined at too few points. Only `expand`,
-`cancel` and `trigsimp`-free comparison are applied, to small expressions: SymPy's `simplify` has no bound on its time.
+Used where numbers cannot decide: undefined functions, and expressions defined at too few points. Only `expand` is
+applied, and only where the number of terms is known to stay small: SymPy's `simplify` has no bound on its time.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rewards.mathexpr.evaluate import exact
@@ -13,6 +14,7 @@ from rewards.mathexpr.nodes import MathError, Node, walk
 
 MAX_SYMBOLIC_NODES = 120
 MAX_EXPANDED_POWER = 12
+MAX_TERMS = 1000
 
 
 def symbolically_equal(left: Node, right: Node) -> bool:
@@ -25,7 +27,23 @@ def symbolically_equal(left: Node, right: Node) -> bool:
     difference = build(left, sympy) - build(right, sympy)
     if difference == 0:
         return True
+    if _terms(left) + _terms(right) > MAX_TERMS:
+        raise MathError("too-complex")
     return bool(sympy.expand(difference) == 0 or sympy.expand(sympy.expand_power_base(difference)) == 0)
+
+
+def _terms(node: Node) -> int:
+    """How many terms the expression has when multiplied out, at most; capped a little above MAX_TERMS."""
+    counts = [_terms(arg) for arg in node.args]
+    if node.op == "add":
+        total = sum(counts)
+    elif node.op == "pow":
+        power = exact(node.args[1])
+        whole = int(power) if power is not None and power.denominator == 1 and 0 < power <= MAX_EXPANDED_POWER else 1
+        total = math.comb(counts[0] + whole - 1, whole)
+    else:
+        total = math.prod(counts)
+    return min(total, MAX_TERMS + 1)
 
 
 def build(node: Node, sympy: Any) -> Any:
