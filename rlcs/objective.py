@@ -1,6 +1,7 @@
 """The RL objective as pure tensor functions: group advantages and the clipped policy loss over packed response tokens.
 
-Axis suffixes: P groups (one prompt each), G samples of a group, T trained response tokens of any number of samples laid end to end.
+Axis suffixes: P groups (one prompt each), G samples of a group, T trained response tokens of any number of samples laid
+end to end.
 """
 
 from dataclasses import dataclass
@@ -9,20 +10,19 @@ from typing import Literal
 import torch
 
 Aggregation = Literal["sample", "token"]
-_EQUAL_REWARDS = (
-    1e-6  # spread, relative to the largest reward, under which rewards differ by rounding (float32 keeps 1e-7)
-)
+_EQUAL_REWARDS = 1e-6  # relative spread under which rewards differ by rounding only (float32 keeps 1e-7)
 _MAX_LOG_RATIO = 20.0  # exp() of more would overflow into NaN gradients; clipping has long since taken over
 
 
 def group_advantages(rewards_PG: torch.Tensor, valid_PG: torch.Tensor, *, normalise: bool = True) -> torch.Tensor:
     """Advantages float64 [P, G] of rewards relative to their own group.
 
-    Reward minus the group's mean, divided by the group's standard deviation (n - 1 in its denominator, as in verl and TRL) when
-    `normalise`: GRPO (arXiv 2402.03300, section 4.1.2); without it Dr. GRPO (arXiv 2503.20783). Samples not in `valid_PG` (bool) enter
-    neither mean nor deviation and get 0, whatever their reward holds, NaN included. Groups of fewer than two valid samples, and groups
-    whose rewards are equal up to float32 rounding, get exactly 0: a mean of equal numbers may miss them by one rounding, and dividing
-    by the equally tiny deviation would turn that into advantages of order 1.
+    Reward minus the group's mean, divided by the group's standard deviation (n - 1 in its denominator, as in verl and
+    TRL) when `normalise`: GRPO (arXiv 2402.03300, section 4.1.2); without it Dr. GRPO (arXiv 2503.20783). Samples not
+    in `valid_PG` (bool) enter neither mean nor deviation and get 0, whatever their reward holds, NaN included. Groups
+    of fewer than two valid samples, and groups whose rewards are equal up to float32 rounding, get exactly 0: a mean of
+    equal numbers may miss them by one rounding, and dividing by the equally tiny deviation would turn that into
+    advantages of order 1.
     """
     if rewards_PG.shape != valid_PG.shape or rewards_PG.ndim != 2:
         raise ValueError(
@@ -54,10 +54,10 @@ def _spread(rewards_PG: torch.Tensor, valid_PG: torch.Tensor) -> torch.Tensor:
 def token_weights(lengths: torch.Tensor, aggregation: Aggregation) -> torch.Tensor:
     """Weights [T] that turn a sum over tokens into the batch's loss; they sum to 1.
 
-    `lengths`: int [samples], trained tokens of each sample of one optimiser step. "sample" is the mean over samples of each sample's
-    mean over its tokens (GLM-4.1V-Thinking found it steadier, arXiv 2507.01006, section 5.3), "token" the mean over all tokens
-    (DAPO, arXiv 2503.14476). Samples without trained tokens count in neither. Because the weights are made for the whole optimiser
-    step, the sum over its micro-batches does not depend on how they are cut.
+    `lengths`: int [samples], trained tokens of each sample of one optimiser step. "sample" is the mean over samples of
+    each sample's mean over its tokens (GLM-4.1V-Thinking found it steadier, arXiv 2507.01006, section 5.3), "token" the
+    mean over all tokens (DAPO, arXiv 2503.14476). Samples without trained tokens count in neither. Because the weights
+    are made for the whole optimiser step, the sum over its micro-batches does not depend on how they are cut.
     """
     tokens = int(lengths.sum())
     if aggregation == "token":
@@ -70,8 +70,8 @@ def token_weights(lengths: torch.Tensor, aggregation: Aggregation) -> torch.Tens
 def truncated_importance(old_logprobs_T: torch.Tensor, rollout_logprobs_T: torch.Tensor, cap: float) -> torch.Tensor:
     """min(pi_old / pi_rollout, cap) per token [T], without gradient: truncated importance sampling.
 
-    Corrects for a rollout engine whose log-probabilities differ from the trainer's under the same weights (Yao et al. 2025, "Your
-    efficient RL framework secretly brings you off-policy RL training").
+    Corrects for a rollout engine whose log-probabilities differ from the trainer's under the same weights (Yao et al.
+    2025, "Your efficient RL framework secretly brings you off-policy RL training").
     """
     gap_T = (old_logprobs_T - rollout_logprobs_T).detach()
     return gap_T.clamp(max=_MAX_LOG_RATIO).exp().clamp(max=cap)
@@ -79,7 +79,7 @@ def truncated_importance(old_logprobs_T: torch.Tensor, rollout_logprobs_T: torch
 
 @dataclass(frozen=True)
 class LossStats:
-    """Sums over tokens (scalars on the loss's device); adding two gives the statistics of both micro-batches together."""
+    """Sums over tokens, scalars on the loss's device; the sum of two is that of both micro-batches together."""
 
     tokens: torch.Tensor
     clipped_low: torch.Tensor
@@ -99,7 +99,9 @@ class LossStats:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Fractions and means over tokens; `approx_kl` estimates KL(old || new) in nats by ratio - 1 - log ratio (Schulman's k3)."""
+        """Fractions and means over tokens; `approx_kl` estimates KL(old || new) in nats by ratio - 1 - log ratio
+        (Schulman's k3).
+        """
         tokens = max(int(self.tokens), 1)
         return {
             "clip_fraction_low": int(self.clipped_low) / tokens,
@@ -120,11 +122,13 @@ def policy_loss(
     clip_high: float = 0.28,
     importance_T: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, LossStats]:
-    """PPO's clipped surrogate (arXiv 1707.06347, eq. 7) with DAPO's separate upper bound ("clip-higher"), as a loss to minimise.
+    """PPO's clipped surrogate (arXiv 1707.06347, eq. 7) with DAPO's separate upper bound ("clip-higher"), as a loss to
+    minimise.
 
-    - sum of weight * min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), ratio = exp(logprob - old_logprob); `importance_T`
-    multiplies each token's term. Only tokens the policy chose belong here: leave forced tokens out.
-    Returns the loss (scalar; sums over micro-batches) and its statistics. A token counts as clipped when clipping took its gradient.
+    - sum of weight * min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), ratio = exp(logprob - old_logprob);
+    `importance_T` multiplies each token's term. Only tokens the policy chose belong here: leave forced tokens out.
+    Returns the loss (scalar; sums over micro-batches) and its statistics. A token counts as clipped when clipping took
+    its gradient.
     """
     log_ratio_T = (logprobs_T - old_logprobs_T).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
     ratio_T = log_ratio_T.exp()
