@@ -73,7 +73,10 @@ def score_file(
     source, target = Path(in_path), Path(out_path)
     for plugin in plugins:
         __import__(plugin)
-    total = sum(1 for number, row in _rows(source) if read_row(row, _where(source, number)))
+    total = 0
+    for number, row in _rows(source):
+        read_row(row, _where(source, number))
+        total += 1
     tallies: dict[str, Tally] = defaultdict(Tally)
     pool = ScorePool(workers, timeout_s=timeout_s, memory_mb=memory_mb, style=style, plugins=plugins)
     with pool, _replacing(target) as out, _progress(total, quiet) as advance:
@@ -136,7 +139,8 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
+        # A lone surrogate in a policy's text has no UTF-8 form; its backslash escape is valid JSON.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
@@ -154,7 +158,15 @@ def _progress(total: int, quiet: bool) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = ("scoring", BarColumn(), MofNCompleteColumn(), "elapsed", TimeElapsedColumn(), "left", TimeRemainingColumn())
+    columns = (
+        "scoring",
+        BarColumn(),
+        MofNCompleteColumn(),
+        "elapsed",
+        TimeElapsedColumn(),
+        "left",
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("scoring", total=total)
         yield lambda count: progress.advance(task, count)

@@ -1,7 +1,7 @@
 """A bounded reader for the literals policies write: JSON, Python literals with single quotes, and `name(key=value)`.
 
-Hand-written because nothing ready-made is both safe and lenient enough: `json` refuses single quotes, `ast.literal_eval`
-needs a parser without a depth or size budget. Names are never looked up and nothing is called.
+Hand-written because nothing ready-made is both safe and lenient enough: `json` refuses single quotes, and
+`ast.literal_eval` has no budget for depth or size. Names are never looked up and nothing is called.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ MAX_DEPTH = 8
 MAX_VALUES = 2_000
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,4})?(?![\w.])")
+_SURROGATES = re.compile(r"([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_HEX = re.compile(r"([0-9a-fA-F]{4})")
 _NAME = re.compile(r"[A-Za-z_]\w{0,63}")
+_KEY = re.compile(r"([A-Za-z_]\w{0,63})\s*=")
 _SPACE = re.compile(r"\s*")
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "/": "/", "\\": "\\", "'": "'", '"': '"'}
@@ -123,7 +126,7 @@ class _Reader:
         positional: list[Any] = []
         named: dict[str, Any] = {}
         while self._peek() != ")":
-            key = re.compile(r"([A-Za-z_]\w{0,63})\s*=").match(self.text, self.at)
+            key = _KEY.match(self.text, self.at)
             if key:
                 if key.group(1) in named:
                     raise LiteralError("duplicate-key")
@@ -152,15 +155,24 @@ class _Reader:
             escape = self.text[self.at : self.at + 1]
             self.at += 1
             if escape == "u":
-                digits = self.text[self.at : self.at + 4]
-                if not re.fullmatch(r"[0-9a-fA-F]{4}", digits):
-                    raise LiteralError("bad-escape")
-                out.append(chr(int(digits, 16)))
-                self.at += 4
+                out.append(self._code_point())
             elif escape in _ESCAPES:
                 out.append(_ESCAPES[escape])
             else:
                 raise LiteralError("bad-escape")
+
+    def _code_point(self) -> str:
+        """The character after `\\u`: four hexadecimal digits, or two surrogates that make one character together."""
+        match = _SURROGATES.match(self.text, self.at) or _HEX.match(self.text, self.at)
+        if not match:
+            raise LiteralError("bad-escape")
+        self.at = match.end()
+        codes = [int(digits, 16) for digits in match.groups()]
+        if len(codes) == 2:
+            return chr(0x10000 + (codes[0] - 0xD800) * 0x400 + codes[1] - 0xDC00)
+        if 0xD800 <= codes[0] < 0xE000:
+            raise LiteralError("bad-escape")
+        return chr(codes[0])
 
 
 def _number(text: str) -> int | float:

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 QUEUE_DEPTH = 8
 """Items handed to a worker ahead of time, so that it need not wait for the parent between two."""
 START_LIMIT_S = 120.0
+EXIT_GRACE_S = 1.0
 
 Job = tuple[int, bytes, str | None]  # index of the row, message to the worker, boxed answer
 
@@ -100,11 +101,15 @@ class _Worker:
         self._in = bytearray(rest)
         return [json.loads(line) for line in lines], gone
 
-    def kill(self) -> int:
-        """End the process and reap it; returns its exit status."""
+    def kill(self, *, gone: bool = False) -> int:
+        """End the process and reap it; returns its exit status. One that is `gone` may report its own status first."""
         self.socket.close()
-        if self.process.poll() is None:
-            self.process.kill()
+        if gone:
+            try:
+                return self.process.wait(EXIT_GRACE_S)
+            except subprocess.TimeoutExpired:
+                pass  # it closed its socket but lives on: ended like any other
+        self.process.kill()
         return self.process.wait()
 
 
@@ -282,7 +287,7 @@ class ScorePool:
         *,
         late: bool,
     ) -> None:
-        status = worker.kill()
+        status = worker.kill(gone=not late)
         self._running.remove(worker)
         if not worker.ready:
             found = f"was not ready after {START_LIMIT_S:.0f} s" if late else f"ended with status {status}"

@@ -27,7 +27,7 @@ class BadReference(Exception):
     """The reference is one this verifier cannot accept; the text is the machine-readable reason."""
 
 
-class UnknownName(ValueError):
+class UnknownNameError(ValueError):
     """A domain, verifier or argument that does not exist. The message names the nearest one that does."""
 
 
@@ -93,7 +93,9 @@ def verifier(
     def register(compare: Compare) -> Compare:
         known = _VERIFIERS.get(name)
         if known is not None and known.compare.__module__ != compare.__module__:
-            raise ValueError(f"verifier {name!r} of {compare.__module__} is already defined by {known.compare.__module__}")
+            raise ValueError(
+                f"verifier {name!r} of {compare.__module__} is already defined by {known.compare.__module__}"
+            )
         for domain in domains:
             if _DOMAINS.setdefault(domain, name) != name:
                 raise ValueError(f"domain {domain!r} of verifier {name!r} already belongs to {_DOMAINS[domain]!r}")
@@ -127,14 +129,14 @@ def known_verifiers() -> list[str]:
 
 
 def find(domain: str, name: str | None = None) -> Verifier:
-    """The verifier called `name`, or the default of `domain`. Raises UnknownName."""
+    """The verifier called `name`, or the default of `domain`. Raises UnknownNameError."""
     _load()
     if name is None:
         if domain not in _DOMAINS:
-            raise UnknownName(_unknown("domain", domain, _DOMAINS))
+            raise UnknownNameError(_unknown("domain", domain, _DOMAINS))
         name = _DOMAINS[domain]
     if name not in _VERIFIERS:
-        raise UnknownName(_unknown("verifier", name, _VERIFIERS))
+        raise UnknownNameError(_unknown("verifier", name, _VERIFIERS))
     return _VERIFIERS[name]
 
 
@@ -146,12 +148,12 @@ def _unknown(kind: str, found: object, known: Iterable[str]) -> str:
 
 
 def build_args(entry: Verifier, given: Mapping[str, Any] | None) -> Any:
-    """The verifier's argument object from a mapping. Raises UnknownName for a name, ValueError for a type or value."""
+    """The verifier's argument object from a mapping. Raises UnknownNameError for a name, ValueError for a type or value."""
     given = dict(given or {})
     hints = _argument_types(entry.args)
     for key, value in given.items():
         if key not in hints:
-            raise UnknownName(f"verifier {entry.name!r}: " + _unknown("argument", key, hints))
+            raise UnknownNameError(f"verifier {entry.name!r}: " + _unknown("argument", key, hints))
         if not _is_a(value, hints[key]):
             wanted = getattr(hints[key], "__name__", None) or str(hints[key])
             raise ValueError(f"verifier {entry.name!r}: argument {key!r} is {value!r}; expected {wanted}")

@@ -57,7 +57,7 @@ def read_row(raw: Any, where: str) -> Row:
             raise RowError(f"{where}: field {key!r} is {_kind(raw[key])}; expected {wanted}, null, or no such key")
     try:
         entry = registry.find(raw["domain"], raw.get("verifier"))
-    except registry.UnknownName as error:
+    except registry.UnknownNameError as error:
         field = "domain" if raw.get("verifier") is None else "verifier"
         raise RowError(f"{where}: field {field!r}: {error}; use a known name") from error
     try:

@@ -1,6 +1,6 @@
 """What an answer says: prose and labels taken off, lists split, each part parsed, units read.
 
-    "The roots are $x=1$ and $x=2$"  ->  two items, label "x", values 1 and 2
+"The roots are $x=1$ and $x=2$"  ->  two items, label "x", values 1 and 2
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A parsed answer. Without `items` it is only text, and `fault` says why it is not mathematics (None: it is prose)."""
+    """A parsed answer. Without `items` it is only text; `fault` says why it is not mathematics (None: it is prose)."""
 
     text: str
     items: tuple[Item, ...] = ()
@@ -44,12 +44,18 @@ _CHINESE = re.compile(r"^(?:所以|因此|故)?(?:最终)?(?:答案|结果|值)(
 _PROSE_LABEL = re.compile(rf"^(?:\\text\s*\{{\s*)?(?:{_WORD}\s+){{0,3}}[^\W\d_]{{4,}}\s*\}}?\s*=\s*(?=\S)")
 _NEGATED = re.compile(r"\b(?:not|never|no|isn't|aren't|cannot)\b", re.IGNORECASE)
 _PROSE = re.compile(rf"^{_WORD}(?:[\s,]+{_WORD})*$")
-_NOT_PROSE = frozenset("pi e i x y inf infinity".split())
-_INTEGER = re.compile(r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\^\+|_\+)?\s*\)?\s*$")
+_NOT_PROSE = frozenset(["pi", "e", "i", "x", "y", "inf", "infinity"])
+_INTEGER = re.compile(
+    r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\^\+|_\+)?\s*\)?\s*$"
+)
 _HEAD = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*(?:\\left)?\(\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\right)?\)\s*=")
 _INVERSE_HEAD = re.compile(r"^[A-Za-z]\^\{?-1\}?\s*\(\s*[a-z]\s*\)\s*=")
-_DERIVATIVE_HEAD = re.compile(r"^(?:\\frac\{d\s*[a-z]?\}\{d\s*[a-z]\}|[a-z]'(?:_\{?[a-z]\}?)?|[a-z]_\{?[a-z]\}?')\s*(?:\([a-z]\))?\s*=")
-_ORDINAL = re.compile(r"(?<![\w.])(\d+)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th)(?![a-z]))\}?")
+_DERIVATIVE_HEAD = re.compile(
+    r"^(?:\\frac\{d\s*[a-z]?\}\{d\s*[a-z]\}|[a-z]'(?:_\{?[a-z]\}?)?|[a-z]_\{?[a-z]\}?')\s*(?:\([a-z]\))?\s*="
+)
+_ORDINAL = re.compile(
+    r"(?<![\w.])(\d+)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th)(?![a-z]))\}?"
+)
 _SURE_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!,?|,\\!)(?=\d{3}(?!\d))")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]| ?[/\d])")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
@@ -57,7 +63,24 @@ _UNIT_LETTER = re.compile(r"[\d}]\s+[A-Za-z](?:\^\{?[23]\}?)?\s*$")
 _OPTION = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(?\s*([A-Z])\s*\)?\s*\.?\s*\}\.?$")
 _DOLLARS = re.compile(r"^\s*[-+]?\$\s*[-+]?[\d.]")
 _CONDITION = re.compile(r"^(?:for|where|with|when|such that)\b", re.IGNORECASE)
-_HEDGES = frozenset("not maybe or perhaps possibly wrong incorrect if else either and but than no".split())
+_HEDGES = frozenset(
+    [
+        "not",
+        "maybe",
+        "or",
+        "perhaps",
+        "possibly",
+        "wrong",
+        "incorrect",
+        "if",
+        "else",
+        "either",
+        "and",
+        "but",
+        "than",
+        "no",
+    ]
+)
 
 
 def plain_text(text: str) -> str:
@@ -65,7 +88,9 @@ def plain_text(text: str) -> str:
     text = re.sub(r"\\(?:text|mathrm|textbf|textit|mathbf|operatorname|mbox)\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\(?:angle|triangle|overline|vec|overrightarrow)\b|[{}]", " ", text)
     text = re.sub(r"\\[()\[\],;!]|\$|~", " ", text)
-    return " ".join(text.split()).strip(" .,;:!\"'`*").casefold()
+    text = " ".join(text.split()).strip(" .,;:\"'`*").casefold()
+    # After a word an exclamation mark is punctuation; after a number it is a factorial.
+    return text.rstrip(" !") if _PROSE.match(text.rstrip(" !")) else text
 
 
 def read_answer(text: str, functions: frozenset[str] = frozenset("f")) -> tuple[Answer, ...]:
@@ -169,9 +194,12 @@ def _chunks(tokens: list[Token]) -> list[tuple[list[Token], str]]:
                 separator = ","
             elif word in ("and", "or") or (token.kind == "cmd" and op in ("and", "or")):
                 separator = word or op
-            elif (token.kind == "word" and _CONDITION.match(token.text)) or op == "forall":
-                if (current or found) and not _hedged(tokens[index + 1 :]):
-                    break
+            elif (
+                (op == "forall" or (token.kind == "word" and _CONDITION.match(token.text)))
+                and (current or found)
+                and not _hedged(tokens[index + 1 :])
+            ):
+                break
         if token.kind == "end":
             break
         if separator:
@@ -269,7 +297,11 @@ def _from_chain(node: Node) -> Item:
     labels = []
     while len(sides) > 1:
         label = label_of(sides[0])
-        if label is None or (sides[0].op == "tuple" and sides[-1].op != "tuple") or (sides[0].op == "sym" and _defined_by(sides[0].value, sides[-1])):
+        if (
+            label is None
+            or (sides[0].op == "tuple" and sides[-1].op != "tuple")
+            or (sides[0].op == "sym" and _defined_by(sides[0].value, sides[-1]))
+        ):
             break
         labels.append(label)
         sides, ops = sides[1:], ops[1:]
@@ -289,5 +321,5 @@ def _from_chain(node: Node) -> Item:
 
 
 def _defined_by(name: str, value: Node) -> bool:
-    """Whether `name = value` is an equation in `name` rather than its definition (x = x is harmless: it is its value)."""
+    """Whether `name = value` is an equation in `name`, not its definition (x = x is harmless: it is its value)."""
     return name in symbols(value) and not (value.op == "sym" and value.value == name)

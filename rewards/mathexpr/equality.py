@@ -16,7 +16,7 @@ from typing import Any
 
 from rewards.mathexpr.ellipsis import written_out
 from rewards.mathexpr.evaluate import MAX_MAGNITUDE, Evaluation, Undefined, exact
-from rewards.mathexpr.nodes import Decimal, MathError, Node, contains, is_infinite, rewrite, symbols, walk
+from rewards.mathexpr.nodes import Decimal, Node, contains, is_infinite, rewrite, symbols, walk
 from rewards.mathexpr.symbolic import symbolically_equal
 
 FLOAT_RTOL = Fraction(1, 10**8)
@@ -117,7 +117,12 @@ def _equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
             return any(
                 _equal(_with_log_base(reference, base), _with_log_base(answer, base), tolerance) for base in (e, ten)
             )
-    if not symbols(reference) and not symbols(answer) and not contains(reference, "app") and not contains(answer, "app"):
+    if (
+        not symbols(reference)
+        and not symbols(answer)
+        and not contains(reference, "app")
+        and not contains(answer, "app")
+    ):
         return constants_equal(reference, answer, tolerance)
     return functions_equal(reference, answer, tolerance)
 
@@ -144,7 +149,10 @@ def constants_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool
         return True
     if abs(a.imag) > slack or abs(b.imag) > slack:
         return False
-    wanted, found = wanted if wanted is not None else _fraction(a.real), found if found is not None else _fraction(b.real)
+    wanted, found = (
+        wanted if wanted is not None else _fraction(a.real),
+        found if found is not None else _fraction(b.real),
+    )
     return _near(reference, answer, wanted, found, tolerance, contains(reference, "dec") or contains(answer, "dec"))
 
 
@@ -202,7 +210,8 @@ def _needs_rounding(reference: Node) -> bool:
 def decimal_literal(node: Node) -> Decimal | None:
     """The decimal an expression consists of: a literal, perhaps negated, in per cent, or times a power of ten."""
     if node.op == "dec":
-        return node.value  # type: ignore[no-any-return]
+        literal: Decimal = node.value
+        return literal
     if node.op == "neg":
         return decimal_literal(node.args[0])
     if node.op == "pct":
@@ -220,7 +229,7 @@ def decimal_literal(node: Node) -> Decimal | None:
 
 
 def probe(name: str, index: int) -> Fraction:
-    """The value variable `name` takes at point `index`: fixed by a hash, all positive at even points, mixed at odd ones."""
+    """The value of variable `name` at point `index`, fixed by a hash: positive at even points, of either sign at odd."""
     digest = hashlib.sha256(f"{name}/{index}".encode()).digest()
     size = Fraction(int.from_bytes(digest[:4], "big") % 900_000 + 350_000, 400_009)
     return -size if index % 2 and digest[4] % 2 else size
@@ -230,9 +239,7 @@ def points(names: frozenset[str], integers: tuple[str, ...] = ()) -> list[dict[s
     """The points functions of `names` are compared at."""
     found = []
     for index in range(_POINTS):
-        found.append(
-            {n: Fraction(1 + index + len(n) % 3) if n in integers else probe(n, index) for n in sorted(names)}
-        )
+        found.append({n: Fraction(1 + index + len(n) % 3) if n in integers else probe(n, index) for n in sorted(names)})
     return found
 
 

@@ -182,8 +182,8 @@ def _determinant(matrix: Node) -> Fraction | None:
     if matrix.op != "matrix" or matrix.value[0] != matrix.value[1]:
         raise Undefined("undefined")
     size = matrix.value[0]
-    cells = [exact(cell) for cell in matrix.args]
-    if any(cell is None for cell in cells):
+    cells = [value for cell in matrix.args if (value := exact(cell)) is not None]
+    if len(cells) < len(matrix.args):
         return None
     rows = [list(cells[i * size : (i + 1) * size]) for i in range(size)]
     total = Fraction(1)
@@ -193,10 +193,10 @@ def _determinant(matrix: Node) -> Fraction | None:
             return Fraction(0)
         if pivot != i:
             rows[i], rows[pivot], total = rows[pivot], rows[i], -total
-        total = _bounded(total * rows[i][i])  # type: ignore[operator]  # no cell is None here
+        total = _bounded(total * rows[i][i])
         for r in range(i + 1, size):
-            ratio = rows[r][i] / rows[i][i]  # type: ignore[operator]
-            rows[r] = [_bounded(a - ratio * b) for a, b in zip(rows[r], rows[i], strict=True)]  # type: ignore[operator]
+            ratio = rows[r][i] / rows[i][i]
+            rows[r] = [_bounded(a - ratio * b) for a, b in zip(rows[r], rows[i], strict=True)]
     return total
 
 
@@ -393,7 +393,7 @@ _NUMERIC: dict[str, Any] = {
     "deg": lambda s, a: a * s.ctx.pi / 180,
 }
 _REAL_ONLY = frozenset(("floor", "ceil", "max", "min"))
-_EXPONENTIAL = frozenset("sin cos tan cot sec csc sinh cosh tanh coth sech csch".split())
+_EXPONENTIAL = frozenset(["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch"])
 _MPMATH_NAMES = {name: name for name in _EXPONENTIAL} | {
     **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
     **{"arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh"},

@@ -20,8 +20,43 @@ class Token:
 
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch "
-    "arsinh arcosh artanh ln log lg exp abs max min gcd lcm floor ceil sqrt cbrt det".split()
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "arccot",
+        "arcsec",
+        "arccsc",
+        "sinh",
+        "cosh",
+        "tanh",
+        "coth",
+        "sech",
+        "csch",
+        "arsinh",
+        "arcosh",
+        "artanh",
+        "ln",
+        "log",
+        "lg",
+        "exp",
+        "abs",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "floor",
+        "ceil",
+        "sqrt",
+        "cbrt",
+        "det",
+    ]
 )
 _FUNCTION_ALIASES = {
     **{f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")},
@@ -29,8 +64,43 @@ _FUNCTION_ALIASES = {
     **{"arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "sh": "sinh", "ch": "cosh"},
 }
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron rho sigma tau upsilon phi chi "
-    "psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega ell hbar".split()
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "omicron",
+        "rho",
+        "sigma",
+        "tau",
+        "upsilon",
+        "phi",
+        "chi",
+        "psi",
+        "omega",
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Xi",
+        "Sigma",
+        "Upsilon",
+        "Phi",
+        "Psi",
+        "Omega",
+        "ell",
+        "hbar",
+    ]
 )
 _GREEK_ALIASES = {"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varsigma": "sigma"}
 _PLAIN_WORDS = {"infinity": "infty", "inf": "infty", "oo": "infty", "pi": "pi"}
@@ -59,12 +129,67 @@ _OPERATORS = {
     **{"lfloor": "lfloor", "rfloor": "rfloor", "lceil": "lceil", "rceil": "rceil", "equiv": "="},
 }
 _IGNORED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits quad qquad "
-    "boxed mathbf boldsymbol bm mathit mathcal vec overrightarrow overline hat bar underline mathstrut angle bf rm it "
-    "enspace thinspace nonumber hfill medspace".split()
+    [
+        "left",
+        "right",
+        "big",
+        "Big",
+        "bigg",
+        "Bigg",
+        "bigl",
+        "bigr",
+        "Bigl",
+        "Bigr",
+        "biggl",
+        "biggr",
+        "Biggl",
+        "Biggr",
+        "displaystyle",
+        "textstyle",
+        "limits",
+        "quad",
+        "qquad",
+        "boxed",
+        "mathbf",
+        "boldsymbol",
+        "bm",
+        "mathit",
+        "mathcal",
+        "vec",
+        "overrightarrow",
+        "overline",
+        "hat",
+        "bar",
+        "underline",
+        "mathstrut",
+        "angle",
+        "bf",
+        "rm",
+        "it",
+        "enspace",
+        "thinspace",
+        "nonumber",
+        "hfill",
+        "medspace",
+    ]
 )
-_TEXT = frozenset("text mathrm textbf textit textrm operatorname mbox textnormal mathsf texttt hbox operatorname*".split())
-_UNEVALUATED = frozenset("int iint iiint oint sum prod lim limsup liminf bigcup bigcap".split())
+_TEXT = frozenset(
+    [
+        "text",
+        "mathrm",
+        "textbf",
+        "textit",
+        "textrm",
+        "operatorname",
+        "mbox",
+        "textnormal",
+        "mathsf",
+        "texttt",
+        "hbox",
+        "operatorname*",
+    ]
+)
+_UNEVALUATED = frozenset(["int", "iint", "iiint", "oint", "sum", "prod", "lim", "limsup", "liminf", "bigcup", "bigcap"])
 
 _UNICODE = {
     **dict.fromkeys("−–—﹣", "-"),
@@ -73,16 +198,77 @@ _UNICODE = {
     **{"≤": "<=", "⩽": "<=", "≥": ">=", "⩾": ">=", "≠": "!=", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp "},
     **{"√": r"\surd ", "°": r"^\circ ", "º": r"^\circ ", "ℏ": r"\hbar ", "∅": r"\emptyset ", "′": "'", "’": "'"},
     **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "…": r"\dots ", "⋯": r"\dots ", "∨": r"\lor "},
-    **{"∧": r"\land ", "，": ",", "；": ";", "。": ".", "：": ":", "、": ",", "\u20d7": "", "\u200b": "", "∖": r"\setminus "},
+    **{
+        "∧": r"\land ",
+        "，": ",",
+        "；": ";",
+        "。": ".",
+        "：": ":",
+        "、": ",",
+        "\u20d7": "",
+        "\u200b": "",
+        "∖": r"\setminus ",
+    },
     **{"⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "},
 }
-_UNICODE.update({chr(0x3B1 + i): f"\\{name} " for i, name in enumerate(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron".split())})
-_UNICODE.update({c: f"\\{n} " for c, n in zip("ρστυφχψωΓΔΘΛΞΣΦΨΩϕε", (
-    "rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega phi epsilon").split(),
-    strict=True)})
+_UNICODE.update(
+    {
+        chr(0x3B1 + i): f"\\{name} "
+        for i, name in enumerate(
+            [
+                "alpha",
+                "beta",
+                "gamma",
+                "delta",
+                "epsilon",
+                "zeta",
+                "eta",
+                "theta",
+                "iota",
+                "kappa",
+                "lambda",
+                "mu",
+                "nu",
+                "xi",
+                "omicron",
+            ]
+        )
+    }
+)
+_UNICODE.update(
+    {
+        c: f"\\{n} "
+        for c, n in zip(
+            "ρστυφχψωΓΔΘΛΞΣΦΨΩϕε",
+            [
+                "rho",
+                "sigma",
+                "tau",
+                "upsilon",
+                "phi",
+                "chi",
+                "psi",
+                "omega",
+                "Gamma",
+                "Delta",
+                "Theta",
+                "Lambda",
+                "Xi",
+                "Sigma",
+                "Phi",
+                "Psi",
+                "Omega",
+                "phi",
+                "epsilon",
+            ],
+            strict=True,
+        )
+    }
+)
 _SUPERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣ", "0123456789+-=()nix", strict=True))
 _SUBS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₖₓ", "0123456789+-=()nkx", strict=True))
+_SUPER_RUN = re.compile("[" + "".join(_SUPERS) + "]+")
+_SUB_RUN = re.compile("[" + "".join(_SUBS) + "]+")
 
 
 def normalise(text: str) -> str:
@@ -91,9 +277,8 @@ def normalise(text: str) -> str:
         raise MathError("too-long")
     if text.isascii():
         return text
-    for table, mark in ((_SUPERS, "^"), (_SUBS, "_")):
-        run = "[" + re.escape("".join(table)) + "]+"
-        text = re.sub(run, lambda m, t=table, k=mark: k + "{" + "".join(t[c] for c in m.group()) + "}", text)
+    text = _SUPER_RUN.sub(lambda m: "^{" + "".join(_SUPERS[c] for c in m.group()) + "}", text)
+    text = _SUB_RUN.sub(lambda m: "_{" + "".join(_SUBS[c] for c in m.group()) + "}", text)
     text = "".join(
         # NFKC turns a vulgar fraction into digits around U+2044; the space keeps "2½" a mixed number.
         " " + unicodedata.normalize("NFKC", c) if unicodedata.decomposition(c).startswith("<fraction>") else c
@@ -247,7 +432,29 @@ def _letters(run: str, following: str, tokens: list[Token], unit_letters: bool) 
         tokens.extend(parts)
 
 
-_ALONE = frozenset("abs max min gcd lcm floor ceil sqrt cbrt det sh ch lg inf oo sec exp ceiling arg".split())
+_ALONE = frozenset(
+    [
+        "abs",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "floor",
+        "ceil",
+        "sqrt",
+        "cbrt",
+        "det",
+        "sh",
+        "ch",
+        "lg",
+        "inf",
+        "oo",
+        "sec",
+        "exp",
+        "ceiling",
+        "arg",
+    ]
+)
 
 
 def _is_name(name: str, following: str) -> bool:

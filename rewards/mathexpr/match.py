@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 from rewards.mathexpr.answer import Answer, Item
 from rewards.mathexpr.equality import (
@@ -114,8 +115,10 @@ def _compare_items(reference: Answer, answer: Answer, policy: Policy) -> None:
 def _all_same(wanted: list[Item], found: list[Item], policy: Policy) -> bool:
     """`x = y = z = 1` written out as three labelled values."""
     if len(wanted) == 1 and len(found) > 1 and all(item.label for item in found):
-        return len(wanted[0].others) == 0 and all(_reason(wanted[0], item, policy) is None for item in found) and (
-            len({item.label for item in found}) == len(found) and wanted[0].label is not None
+        return (
+            len(wanted[0].others) == 0
+            and all(_reason(wanted[0], item, policy) is None for item in found)
+            and (len({item.label for item in found}) == len(found) and wanted[0].label is not None)
         )
     return False
 
@@ -201,10 +204,12 @@ def _signed(node: Node) -> list[Node]:
     if linked:
         settings = [{sign: sign[1] * way for sign in signs} for way in (1, -1)]
     else:
-        settings = [
-            dict(zip(signs, ways, strict=True)) for ways in itertools.product((1, -1), repeat=len(signs))
-        ]
-    return [rewrite(node, lambda n, s=setting: number(s[n.value]) if n.op == "pm" else n) for setting in settings]
+        settings = [dict(zip(signs, ways, strict=True)) for ways in itertools.product((1, -1), repeat=len(signs))]
+    return [_with_signs(node, setting) for setting in settings]
+
+
+def _with_signs(node: Node, setting: dict[Any, int]) -> Node:
+    return rewrite(node, lambda n: number(setting[n.value]) if n.op == "pm" else n)
 
 
 def _elements(items: list[Item]) -> tuple[list[Item], bool]:
@@ -221,8 +226,10 @@ def _is_interval(items: list[Item]) -> bool:
             return True
         if node.op == "rel" and set(node.value) & {"<", ">", "<=", ">=", "!="} and read_set(node) is not None:
             return True
-        if node.op == "tuple" and len(node.args) == 2 and any(
-            n.op == "const" and n.value == "inf" for arg in node.args for n in walk(arg)
+        if (
+            node.op == "tuple"
+            and len(node.args) == 2
+            and any(n.op == "const" and n.value == "inf" for arg in node.args for n in walk(arg))
         ):
             return True
     return False
@@ -289,6 +296,7 @@ def _compare_families(wanted: list[Item], found: list[Item], letters: frozenset[
 
 
 _FAMILY_RANGE = 60
+_FAMILY_NODES = 40
 
 
 def _family_values(items: list[Item], letters: frozenset[str]) -> list[float]:
@@ -296,6 +304,8 @@ def _family_values(items: list[Item], letters: frozenset[str]) -> list[float]:
     reach = float("inf")
     for item in items:
         node = without_degrees(item.node)[0] if contains(item.node, "deg") else item.node
+        if sum(1 for _ in walk(node)) > _FAMILY_NODES:
+            raise MathError("too-complex")
         scale = 3.141592653589793 / 180 if contains(item.node, "deg") else 1.0
         names = symbols(item.node)
         for k in range(-_FAMILY_RANGE, _FAMILY_RANGE + 1):
@@ -429,7 +439,11 @@ def nodes_equal(reference: Node, answer: Node, policy: Policy) -> bool:
 
 def _as_matrix(node: Node) -> Node:
     """`[[1, 2], [3, 4]]` as the matrix of its rows; anything else as it is."""
-    if node.op != "tuple" or node.value != "[]" or not all(arg.op == "tuple" and arg.value == "[]" for arg in node.args):
+    if (
+        node.op != "tuple"
+        or node.value != "[]"
+        or not all(arg.op == "tuple" and arg.value == "[]" for arg in node.args)
+    ):
         return node
     width = len(node.args[0].args)
     if any(len(row.args) != width for row in node.args):
@@ -462,7 +476,9 @@ def _same_up_to_constant(reference: Node, answer: Node, policy: Policy) -> bool:
     constants = [name for name in ("C", "c", "C_1", "K") if name in symbols(answer)]
     if not constants or answer.op != "add" or symbol(constants[0]) not in answer.args:
         return False
-    own = next((name for name in ("C", "c", "C_1", "K") if reference.op == "add" and symbol(name) in reference.args), None)
+    own = next(
+        (name for name in ("C", "c", "C_1", "K") if reference.op == "add" and symbol(name) in reference.args), None
+    )
     if own is None and not policy.question_has_integral:
         return False
     left = _without_term(reference, own) if own else reference
@@ -517,9 +533,7 @@ def _relations_equal(reference: Node, answer: Node, policy: Policy) -> bool:
         (answer.args, answer.value),
         (answer.args[::-1], tuple(_FLIP[op] for op in reversed(answer.value))),
     ):
-        if ops == reference.value and all(
-            nodes_equal(x, y, policy) for x, y in zip(reference.args, args, strict=True)
-        ):
+        if ops == reference.value and all(nodes_equal(x, y, policy) for x, y in zip(reference.args, args, strict=True)):
             return True
     return False
 

@@ -1,12 +1,12 @@
 """The expression tree. One small node type: `op` says what it is, `args` are its children, `value` its own datum.
 
-    num   value Fraction             an exact number        dec   value Decimal                a decimal literal
-    const value "pi" | "e" | "i" | "inf"                    sym   value name, subscript included ("a_1")
-    add, mul  n-ary    neg, fact, pct, deg  unary           div, pow, root(x, n), log(x, base)  binary
-    fn    value name, args           app   value name, args (an undefined function such as f(x))
-    pm    value (number of the sign in the answer, +1 for plus-minus or -1 for minus-plus)
-    tuple value brackets "()" "[)"   set   matrix value (rows, columns)     cup, cap, minus  set operations
-    rel   value operators            based value (digits, base)             ell  an ellipsis   bb  value letter (\\mathbb)
+num   value Fraction             an exact number        dec   value Decimal                a decimal literal
+const value "pi" | "e" | "i" | "inf"                    sym   value name, subscript included ("a_1")
+add, mul  n-ary    neg, fact, pct, deg  unary           div, pow, root(x, n), log(x, base)  binary
+fn    value name, args           app   value name, args (an undefined function such as f(x))
+pm    value (number of the sign in the answer, +1 for plus-minus or -1 for minus-plus)
+tuple value brackets "()" "[)"   set   matrix value (rows, columns)     cup, cap, minus  set operations
+rel   value operators            based value (digits, base)             ell  an ellipsis   bb  value letter (\\mathbb)
 """
 
 from __future__ import annotations

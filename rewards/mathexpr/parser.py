@@ -52,6 +52,8 @@ class Parser:
         return False
 
     def expect(self, text: str) -> None:
+        if self.head.kind == "end":
+            raise MathError("incomplete-expression")
         if not self.accept(text):
             raise MathError("unbalanced" if text in (")", "]", "}", "rb", "|") else "unparsed")
 
@@ -139,8 +141,10 @@ class Parser:
         if token.kind in ("num", "letter"):
             return True
         if token.kind == "cmd":
-            return token.text in FUNCTIONS or token.text in ("pi", "infty", "frac", "binom", "surd", "dots") or (
-                token.text.startswith("begin:")
+            return (
+                token.text in FUNCTIONS
+                or token.text in ("pi", "infty", "frac", "binom", "surd", "dots")
+                or (token.text.startswith("begin:"))
             )
         return token.kind == "op" and (
             token.text in ("(", "[", "{", "lb", "lfloor", "lceil") or (token.text == "|" and not self.bars)
@@ -324,7 +328,8 @@ class Parser:
     def subscript(self) -> str:
         if not self.accept("{"):
             return self.next().text
-        parts, depth = [], 1
+        parts: list[str] = []
+        depth = 1
         while True:
             token = self.next()
             depth += {"{": 1, "}": -1}.get(token.text, 0)

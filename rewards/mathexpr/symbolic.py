@@ -95,7 +95,26 @@ def _check_power(node: Node) -> None:
         raise MathError("too-complex")
 
 
-_FUNCTIONS = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch floor gcd lcm".split()} | {
+_FUNCTIONS = {
+    name: name
+    for name in [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "sinh",
+        "cosh",
+        "tanh",
+        "coth",
+        "sech",
+        "csch",
+        "floor",
+        "gcd",
+        "lcm",
+    ]
+} | {
     **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
     **{"arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh"},
     **{"abs": "Abs", "ceil": "ceiling", "max": "Max", "min": "Min", "binom": "binomial"},

@@ -72,7 +72,9 @@ class Unit:
     factor: Fraction
 
 
-_STEP = re.compile(r"([*/·]|\bper\b)?\s*(square|cubic|sq|cu|平方|立方)?\s*([^\W\d_]+|[$€£¥¢])\s*(squared|cubed)?(?:\^?\{?(-?[1-4])\}?)?\s*\.?\s*")
+_STEP = re.compile(
+    r"([*/·]|\bper\b)?\s*(square|cubic|sq|cu|平方|立方)?\s*([^\W\d_]+|[$€£¥¢])\s*(squared|cubed)?(?:\^?\{?(-?[1-4])\}?)?\s*\.?\s*"
+)
 
 
 def read_unit(text: str) -> Unit | None:

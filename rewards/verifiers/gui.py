@@ -62,6 +62,8 @@ def read_action(value: Any, ignore: tuple[str, ...] = ()) -> Action:
         if len(value) > 1:
             raise LiteralError("many-actions")
         value = value[0]
+    raw: dict[str, Any]
+    kind: str | None
     if isinstance(value, Call):
         raw, kind = dict(value.named), value.name
         if value.positional:
@@ -73,9 +75,10 @@ def read_action(value: Any, ignore: tuple[str, ...] = ()) -> Action:
         keys = [key for key in _TYPE_KEYS if key in raw]
         if len(keys) > 1:
             raise LiteralError("two-types")
-        kind = raw.pop(keys[0]) if keys else None
-        if keys and not isinstance(kind, str):
+        found = raw.pop(keys[0]) if keys else None
+        if keys and not isinstance(found, str):
             raise LiteralError("type-not-text")
+        kind = found
     elif _is_numbers(value):
         raw, kind = {"start_box": value}, None
     else:
@@ -107,7 +110,8 @@ def _place(value: Any) -> Point | Box:
         value = value[0]
     if not _is_numbers(value):
         raise LiteralError("not-a-place")
-    return tuple(float(item) for item in value)  # type: ignore[return-value]  # length checked above
+    x, y, *rest = (float(item) for item in value)
+    return (x, y, rest[0], rest[1]) if rest else (x, y)
 
 
 def read_reference(raw: Any, args: GuiArgs) -> Action:
@@ -131,7 +135,8 @@ def read_reference(raw: Any, args: GuiArgs) -> Action:
 
 def _screenspot_box(raw: dict[str, Any]) -> Box:
     """The box of a ScreenSpot reference in 0-1000 coordinates, from pixels."""
-    box, size = raw["bbox_xywh"], raw.get("img_size")
+    box: Any = raw["bbox_xywh"]
+    size: Any = raw.get("img_size")
     if not _is_numbers(box) or len(box) != 4 or not _is_numbers(size) or len(size) != 2 or min(size) <= 0:
         raise BadReference("bad-screen-box")
     (x, y, width, height), (across, down) = box, size
@@ -167,13 +172,13 @@ def gui(answer: str, reference: Action, context: Context) -> Outcome:
     ):
         if set(found) - set(wanted):
             return Outcome(0.0, False, reason)
-    score, correct, reason = 1.0, True, None
+    score, correct, fault = 1.0, True, ""
     for slot, expected in reference.parameters.items():
         credit, right = _credit(slot, action.parameters[slot], expected, args)
         score *= credit
         if not right:
-            correct, reason = False, reason or f"{slot}-differs"
-    return Outcome(score, correct, reason)
+            correct, fault = False, fault or f"{slot}-differs"
+    return Outcome(score, correct, fault or None)
 
 
 def _norm_point(value: dict[str, Any]) -> list[float]:
@@ -226,7 +231,7 @@ def iou(a: Box, b: Box) -> float:
 def text_credit(found: Any, expected: str) -> tuple[float, float]:
     """Credit for typed text, and its edit similarity.
 
-    0.4 for typing the right text with slips plus 0.6 x similarity (the practice label of 3 slips in 12 letters is 0.85).
+    0.4 for the right text with slips, plus 0.6 x similarity (the practice label of 3 slips in 12 letters is 0.85).
     No credit for empty text, for a mere part of the expected text, or when no more than half agrees: those are
     what a policy writes that has not read the task.
     """

@@ -50,7 +50,7 @@ class Reference:
 
 
 def read_reference(raw: Any, args: MathArgs) -> Reference:
-    """The parsed reference. Raises BadReference when it is empty, too long, beyond the budget or not equal to itself."""
+    """The parsed reference. Raises BadReference when it is empty, too long, too complex or not equal to itself."""
     if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
         raise BadReference("not-text")
     text = str(raw)
