@@ -1,0 +1,196 @@
+"""The policy update: packed sequences, log-probabilities of the response tokens, clipped loss, AdamW.
+
+Axis suffixes: T trained response tokens of the samples at hand, laid end to end; D hidden.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rlcs.objective import LossStats, policy_loss, token_weights, truncated_importance
+from rlcs.rl_config import RlConfig
+from rollout.encoded import Encoded
+from rollout.forward import hidden_states, pack, token_logprobs
+from sft.packing import first_fit
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSample:
+    """One response to learn from: `encoded` is prompt + completion and its loss_mask marks the T tokens the policy
+    chose (not the
+    prompt's, not forced ones); `rollout_logprobs` float32 [T] are the rollout engine's for those tokens."""
+
+    encoded: Encoded
+    rollout_logprobs: np.ndarray
+    advantage: float
+
+    def __post_init__(self) -> None:
+        trained = int(self.encoded.loss_mask.sum())
+        if trained != len(self.rollout_logprobs):
+            raise ValueError(f"{trained} trained tokens but {len(self.rollout_logprobs)} rollout log-probabilities")
+        if self.encoded.loss_mask[0]:
+            raise ValueError("the first token of a sequence has no context to be predicted from; a prompt must precede")
+
+
+@dataclass
+class _Totals:
+    """Sums over the tokens of a step."""
+
+    stats: LossStats | None = None
+    entropy: float = 0.0
+    gap_sum: float = 0.0
+    gap_max: float = 0.0
+    gap_tokens: int = 0
+
+
+def learning_rate(config: RlConfig, step: int) -> float:
+    """Rate of the 0-based `step`: linear warm-up, then constant or cosine down to a tenth of the peak."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.lr * (0.55 + 0.45 * math.cos(math.pi * min(1.0, progress)))
+
+
+class Learner:
+    """Updates `model` on scored rollouts.
+
+    With `old_logprobs: rollout` the ratio is taken against the log-probabilities the engine reported while sampling.
+    They are those of the same weights, so nothing is computed twice, and what little the engine's arithmetic differs is
+    part of the ratio, as it should be. With `old_logprobs: trainer` they are the trainer's own before the step's first
+    update: for a single update that is the forward pass at hand without its gradient, for several one more pass. Their
+    gap to the engine's is reported in either case.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: RlConfig) -> None:
+        self.model, self.config = model, config
+        self.optimizer = torch.optim.AdamW(
+            [parameter for parameter in model.parameters() if parameter.requires_grad],
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+        )
+        vision = getattr(model.config, "vision_config", None)
+        self._merge_size = getattr(vision, "spatial_merge_size", 2)
+
+    def update(self, samples: Sequence[TrainSample], step: int, rng: np.random.Generator) -> dict[str, float]:
+        """One step: `updates_per_step` optimiser updates on disjoint parts of `samples`, drawn by `rng`. -> metrics.
+
+        Raises FloatingPointError when a gradient is not finite; the weights are then those before the update.
+        """
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        samples = [sample for sample in samples if len(sample.rollout_logprobs)]
+        if not samples:
+            return {"lr": learning_rate(config, step)}
+        parts = [np.arange(len(samples))]
+        if config.updates_per_step > 1:
+            parts = [np.sort(part) for part in np.array_split(rng.permutation(len(samples)), config.updates_per_step)]
+        old = [torch.from_numpy(sample.rollout_logprobs) for sample in samples]
+        fresh = config.old_logprobs == "trainer" and config.updates_per_step == 1
+        if config.old_logprobs == "trainer" and not fresh:
+            old = self._frozen_logprobs(samples)
+        totals, norms, losses = _Totals(), [], []
+        for number, part in enumerate(part for part in parts if len(part)):
+            chosen = [samples[index] for index in part]
+            old_chosen = None if fresh else [old[index] for index in part]
+            loss, norm = self._optimise(chosen, old_chosen, totals, measure_gap=number == 0)
+            losses.append(loss)
+            norms.append(norm)
+        assert totals.stats is not None
+        tokens = max(int(totals.stats.tokens), 1)
+        return {
+            "loss": float(np.mean(losses)),
+            "grad_norm": float(np.mean(norms)),
+            "lr": learning_rate(config, step),
+            **totals.stats.metrics(),
+            "entropy": totals.entropy / tokens,
+            "logprob_gap_mean": totals.gap_sum / max(totals.gap_tokens, 1),
+            "logprob_gap_max": totals.gap_max,
+            "trained_tokens": float(tokens),
+            "packed_tokens": float(sum(len(sample.encoded.input_ids) for sample in samples)),
+        }
+
+    def _optimise(
+        self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, totals: _Totals, *, measure_gap: bool
+    ) -> tuple[float, float]:
+        """One optimiser update on all of `samples`; `old` None takes the pass's own log-probabilities. -> (loss,
+        gradient norm).
+        """
+        config = self.config
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
+        weights = token_weights(lengths, config.loss_aggregation).split(lengths.tolist())
+        total = 0.0
+        for members in self._packs(samples):
+            chosen = [samples[index] for index in members]
+            logprobs_T, entropy_T = self._logprobs(chosen)
+            device = logprobs_T.device
+            rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
+            old_T = logprobs_T.detach() if old is None else torch.cat([old[index] for index in members]).to(device)
+            advantages_T = torch.tensor([sample.advantage for sample in chosen]).repeat_interleave(lengths[members])
+            importance_T = None
+            if config.importance_cap is not None:
+                importance_T = truncated_importance(old_T, rollout_T, config.importance_cap)
+            loss, stats = policy_loss(
+                logprobs_T,
+                old_T,
+                advantages_T.to(device),
+                torch.cat([weights[index] for index in members]).to(device),
+                clip_low=config.clip_low,
+                clip_high=config.clip_high,
+                importance_T=importance_T,
+            )
+            loss.backward()
+            total += float(loss.detach())
+            totals.stats = stats if totals.stats is None else totals.stats + stats
+            totals.entropy += float(entropy_T.detach().sum())
+            if measure_gap:  # before any update of this step, so that weights are those that sampled
+                gap_T = (logprobs_T.detach() - rollout_T).abs()
+                totals.gap_sum += float(gap_T.sum())
+                totals.gap_max = max(totals.gap_max, float(gap_T.max()))
+                totals.gap_tokens += len(gap_T)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient norm is {norm}: the policy has diverged; resume from the last checkpoint with a lower lr"
+            )
+        self.optimizer.step()
+        return total, norm
+
+    def _packs(self, samples: Sequence[TrainSample]) -> list[list[int]]:
+        return first_fit([len(sample.encoded.input_ids) for sample in samples], self.config.token_budget)
+
+    def _logprobs(self, samples: Sequence[TrainSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies [T] of the trained tokens of one pack, at the sampling temperature."""
+        packed = pack([sample.encoded for sample in samples], merge_size=self._merge_size).to(self.model.device)
+        places = np.flatnonzero(np.concatenate([sample.encoded.loss_mask for sample in samples]))
+        targets = torch.from_numpy(places).to(self.model.device)
+        hidden_TD = hidden_states(self.model, packed).index_select(0, targets - 1)
+        logprobs: Any = token_logprobs(
+            self.model,
+            hidden_TD,
+            packed.input_ids[targets],
+            temperature=self.config.temperature,
+            with_entropy=True,
+        )
+        return logprobs
+
+    @torch.no_grad()
+    def _frozen_logprobs(self, samples: Sequence[TrainSample]) -> list[torch.Tensor]:
+        """The policy's log-probabilities of every sample's trained tokens before this step's updates."""
+        found: list[torch.Tensor] = [torch.zeros(0)] * len(samples)
+        for members in self._packs(samples):
+            chosen = [samples[index] for index in members]
+            parts = self._logprobs(chosen)[0].split([len(sample.rollout_logprobs) for sample in chosen])
+            for index, part in zip(members, parts, strict=True):
+                found[index] = part
+        return found

@@ -1,0 +1,212 @@
+"""The learner against plain, unpacked autograd, and what must not change a gradient."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import PreTrainedModel
+
+from rlcs.learner import Learner, TrainSample, learning_rate
+from rlcs.nano.build import build_model, build_processor
+from rlcs.rl_config import RlConfig
+from rollout.attention import VARLEN
+from rollout.chat import ChatRenderer
+from rollout.encoded import Prompt
+from rollout.engine import SamplingParams, ThinkingBudget
+from rollout.transformers_engine import TransformersEngine
+
+
+def settings(**changes: Any) -> RlConfig:
+    return RlConfig(**{"model": "m", "problems": "p.jsonl", "out": "o", "warmup_steps": 0, "grad_clip": 1e9, **changes})
+
+
+def fresh_model() -> PreTrainedModel:
+    model = build_model(seed=0, hidden_size=96, layers=2, vision_size=32, vision_depth=1)
+    model.config._attn_implementation = VARLEN
+    return model
+
+
+@pytest.fixture(scope="module")
+def renderer() -> ChatRenderer:
+    return ChatRenderer(build_processor())
+
+
+@pytest.fixture(scope="module")
+def prompts(renderer: ChatRenderer, tmp_path_factory: pytest.TempPathFactory) -> list[Prompt]:
+    root = tmp_path_factory.mktemp("images")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 84, 3), dtype=np.uint8)).save(root / "a.png")
+    image = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Read the text"}]
+    return [
+        renderer.prompt([{"role": "user", "content": content}], root=root, thinking=thinking)
+        for content, thinking in (("Compute 1+2", True), (image, True), ("Compute 33+12 and more", False))
+    ]
+
+
+@pytest.fixture(scope="module")
+def samples(prompts: list[Prompt], renderer: ChatRenderer) -> list[TrainSample]:
+    """Twelve responses of a random policy, cut by budgets so that some hold forced tokens."""
+    engine = TransformersEngine(fresh_model(), renderer)
+    generator = torch.Generator().manual_seed(0)
+    groups = engine.generate(prompts, 4, SamplingParams(max_new_tokens=24), ThinkingBudget(6, 9), generator=generator)
+    rng = np.random.default_rng(0)
+    made = []
+    for prompt, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            encoded = prompt.encoded.extended(completion.token_ids, ~completion.forced)
+            made.append(TrainSample(encoded, completion.logprobs[~completion.forced], float(rng.normal())))
+    assert any((~sample.encoded.loss_mask[-10:]).any() for sample in made)
+    return made
+
+
+def gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def gradient_of_update(samples: list[TrainSample], **changes: Any) -> dict[str, torch.Tensor]:
+    model = fresh_model()
+    Learner(model, settings(**changes)).update(samples, 0, np.random.default_rng(0))
+    return gradients(model)
+
+
+def plain_gradient(samples: list[TrainSample], config: RlConfig) -> dict[str, torch.Tensor]:
+    """One sample after another through transformers' own forward pass and the textbook loss."""
+    model = fresh_model()
+    model.config._attn_implementation = "sdpa"
+    terms = []
+    for sample in samples:
+        ids = torch.from_numpy(sample.encoded.input_ids)[None]
+        media: dict[str, Any] = {}
+        if sample.encoded.media:
+            media = {
+                "pixel_values": torch.from_numpy(sample.encoded.media[0].pixel_values),
+                "image_grid_thw": torch.from_numpy(sample.encoded.media[0].grid_thw)[None],
+            }
+        positions = torch.from_numpy(sample.encoded.position_ids)[:, None]
+        logits = model(input_ids=ids, position_ids=positions, **media).logits[0]
+        mask = torch.from_numpy(sample.encoded.loss_mask)
+        chosen = torch.log_softmax(logits[:-1] / config.temperature, -1).gather(1, ids[0, 1:, None])[mask[1:], 0]
+        ratio = (chosen - torch.from_numpy(sample.rollout_logprobs)).exp()
+        clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high)
+        terms.append(-torch.minimum(ratio * sample.advantage, clipped * sample.advantage))
+    if config.loss_aggregation == "sample":
+        loss = torch.stack([term.mean() for term in terms]).mean()
+    else:
+        loss = torch.cat(terms).mean()
+    loss.backward()
+    return gradients(model)
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], rtol: float = 2e-4) -> None:
+    assert first.keys() == second.keys()
+    for name, gradient in first.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(second[name], gradient, rtol=rtol, atol=rtol * scale + 1e-9)
+
+
+@pytest.mark.parametrize("aggregation", ["sample", "token"])
+def test_gradient_equals_that_of_plain_autograd_on_one_sample_at_a_time(
+    samples: list[TrainSample], aggregation: str
+) -> None:
+    changes = {"loss_aggregation": aggregation, "temperature": 0.7}
+    assert_same(plain_gradient(samples, settings(**changes)), gradient_of_update(samples, **changes))
+
+
+@pytest.mark.parametrize("aggregation", ["sample", "token"])
+def test_gradient_does_not_depend_on_how_samples_are_packed(samples: list[TrainSample], aggregation: str) -> None:
+    longest = max(len(sample.encoded.input_ids) for sample in samples)
+    whole, split = (
+        gradient_of_update(samples, token_budget=budget, loss_aggregation=aggregation) for budget in (100_000, longest)
+    )
+    assert_same(whole, split)
+
+
+def test_forced_tokens_change_the_context_but_earn_no_gradient_of_their_own(samples: list[TrainSample]) -> None:
+    """Were they trained too, the gradient would differ."""
+    forced = [sample for sample in samples if (~sample.encoded.loss_mask[-10:]).any()]
+    assert_same(plain_gradient(forced, settings()), gradient_of_update(forced))
+
+
+def test_zero_advantages_leave_the_weights_bit_for_bit(samples: list[TrainSample]) -> None:
+    model, before = fresh_model(), fresh_model().state_dict()
+    none = [TrainSample(sample.encoded, sample.rollout_logprobs, 0.0) for sample in samples]
+    Learner(model, settings()).update(none, 0, np.random.default_rng(0))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(float(gradient.abs().max()) == 0 for gradient in gradients(model).values())
+
+
+def test_on_policy_samples_have_ratio_one_and_nothing_clipped(samples: list[TrainSample]) -> None:
+    metrics = Learner(fresh_model(), settings()).update(samples, 0, np.random.default_rng(0))
+    assert metrics["ratio_mean"] == pytest.approx(1, abs=1e-4)
+    assert metrics["ratio_max"] == pytest.approx(1, abs=1e-3)
+    assert metrics["logprob_gap_max"] < 1e-3
+    assert metrics["clip_fraction_low"] == metrics["clip_fraction_high"] == 0
+    assert metrics["trained_tokens"] == sum(len(sample.rollout_logprobs) for sample in samples)
+    assert 0 < metrics["entropy"] < np.log(512)
+
+
+def test_trainer_logprobs_give_the_same_gradient_as_rollout_logprobs_on_policy(samples: list[TrainSample]) -> None:
+    assert_same(gradient_of_update(samples), gradient_of_update(samples, old_logprobs="trainer"), rtol=2e-3)
+
+
+def test_importance_cap_scales_tokens_by_how_unlikely_the_rollout_found_them(samples: list[TrainSample]) -> None:
+    """A rollout that reports every token e times likelier than the trainer does weighs each by 1/e."""
+    shifted = [TrainSample(sample.encoded, sample.rollout_logprobs + 1.0, sample.advantage) for sample in samples]
+    plain = gradient_of_update(samples, old_logprobs="trainer")
+    weighted = gradient_of_update(shifted, old_logprobs="trainer", importance_cap=2.0)
+    assert_same({name: gradient / np.e for name, gradient in plain.items()}, weighted, rtol=2e-3)
+
+
+@pytest.mark.parametrize("old_logprobs", ["rollout", "trainer"])
+def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(
+    samples: list[TrainSample], old_logprobs: str
+) -> None:
+    metrics = {}
+    for updates in (1, 3):
+        config = settings(updates_per_step=updates, lr=3e-3, old_logprobs=old_logprobs)
+        learner = Learner(fresh_model(), config)
+        metrics[updates] = learner.update(samples, 0, np.random.default_rng(0))
+        assert {int(state["step"]) for state in learner.optimizer.state.values()} == {updates}
+    assert metrics[1]["approx_kl"] < 1e-6 < metrics[3]["approx_kl"]
+    assert metrics[3]["trained_tokens"] == metrics[1]["trained_tokens"]
+
+
+def test_updates_raise_the_probability_of_the_better_response(samples: list[TrainSample]) -> None:
+    model = fresh_model()
+    learner = Learner(model, settings(lr=1e-3))
+    good, bad = (
+        [TrainSample(samples[i].encoded, samples[i].rollout_logprobs, sign)] for i, sign in ((4, 1.0), (5, -1.0))
+    )
+    before = [float(learner._frozen_logprobs(group)[0].sum()) for group in (good, bad)]
+    learner.update([*good, *bad], 0, np.random.default_rng(0))
+    after = [float(learner._frozen_logprobs(group)[0].sum()) for group in (good, bad)]
+    assert after[0] > before[0] and after[1] < before[1]
+
+
+def test_gradient_is_clipped_to_its_norm(samples: list[TrainSample]) -> None:
+    found = gradient_of_update(samples, grad_clip=1e-3)
+    norm = torch.stack([gradient.norm() for gradient in found.values()]).norm()
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_and_spares_the_weights(samples: list[TrainSample]) -> None:
+    model, before = fresh_model(), fresh_model().state_dict()
+    broken = [TrainSample(samples[0].encoded, samples[0].rollout_logprobs, float("inf"))]
+    with pytest.raises(FloatingPointError, match="diverged"):
+        Learner(model, settings()).update(broken, 0, np.random.default_rng(0))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_log_probabilities_must_match_the_trained_tokens(samples: list[TrainSample]) -> None:
+    with pytest.raises(ValueError, match="rollout log-probabilities"):
+        TrainSample(samples[0].encoded, samples[0].rollout_logprobs[:-1], 1.0)
+
+
+def test_learning_rate_warms_up_and_decays_as_configured() -> None:
+    config = settings(lr=1.0, warmup_steps=4, steps=104, schedule="cosine")
+    assert [learning_rate(config, step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert learning_rate(config, 4) == 1.0
+    assert learning_rate(config, 54) == pytest.approx(0.55)
+    assert learning_rate(config, 104) == pytest.approx(0.1)
+    assert learning_rate(settings(lr=1.0, warmup_steps=0), 999) == 1.0
