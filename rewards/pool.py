@@ -139,8 +139,8 @@ class ScorePool:
         self.workers = workers if workers is not None else len(os.sched_getaffinity(0))
         if self.workers < 1 or timeout_s <= 0 or memory_mb < 256:
             raise ValueError(
-                f"ScorePool(workers={workers}, timeout_s={timeout_s}, memory_mb={memory_mb}): expected at least 1 worker, "
-                "a time limit above 0 and at least 256 MB"
+                f"ScorePool(workers={workers}, timeout_s={timeout_s}, memory_mb={memory_mb}): "
+                "expected at least 1 worker, a time limit above 0 and at least 256 MB"
             )
         parse_response("", style)  # refuses an unknown style here rather than at the first batch
         for plugin in plugins:

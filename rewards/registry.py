@@ -148,7 +148,7 @@ def _unknown(kind: str, found: object, known: Iterable[str]) -> str:
 
 
 def build_args(entry: Verifier, given: Mapping[str, Any] | None) -> Any:
-    """The verifier's argument object from a mapping. Raises UnknownNameError for a name, ValueError for a type or value."""
+    """The verifier's argument object from a mapping. Raises UnknownNameError for a name, ValueError for a value."""
     given = dict(given or {})
     hints = _argument_types(entry.args)
     for key, value in given.items():

@@ -2,7 +2,7 @@
 
 It reads one JSON object a line from socket FD and answers each with one line. Started as a fresh interpreter rather
 than forked, so that it shares neither threads nor torch with the trainer. The parent kills it when an answer takes too
-long; an alarm with the default action (the kernel ends the process, whatever Python is doing) serves if the parent died.
+long; an alarm with the default action (the kernel ends the process, whatever Python does) serves if the parent died.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from fractions import Fraction
 from typing import Any
 
 from rewards.mathexpr.ellipsis import written_out
-from rewards.mathexpr.evaluate import MAX_MAGNITUDE, Evaluation, Undefined, exact
+from rewards.mathexpr.exact import Undefined, exact
 from rewards.mathexpr.nodes import Decimal, Node, contains, is_infinite, rewrite, symbols, walk
+from rewards.mathexpr.numeric import MAX_MAGNITUDE, Evaluation
 from rewards.mathexpr.symbolic import symbolically_equal
 
 FLOAT_RTOL = Fraction(1, 10**8)
@@ -141,7 +142,7 @@ def constants_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool
         if wanted == found:
             return True
         return _near(reference, answer, wanted, found, tolerance, contains(reference, "dec") or contains(answer, "dec"))
-    numeric = _values([reference, answer], {})
+    numeric = values_at([reference, answer], {})
     if numeric is None:
         raise Undefined("undefined")
     (a, b), slack, _ = numeric
@@ -229,7 +230,7 @@ def decimal_literal(node: Node) -> Decimal | None:
 
 
 def probe(name: str, index: int) -> Fraction:
-    """The value of variable `name` at point `index`, fixed by a hash: positive at even points, of either sign at odd."""
+    """The value of variable `name` at point `index`, fixed by a hash: positive at even points, any sign at odd."""
     digest = hashlib.sha256(f"{name}/{index}".encode()).digest()
     size = Fraction(int.from_bytes(digest[:4], "big") % 900_000 + 350_000, 400_009)
     return -size if index % 2 and digest[4] % 2 else size
@@ -243,7 +244,7 @@ def points(names: frozenset[str], integers: tuple[str, ...] = ()) -> list[dict[s
     return found
 
 
-def _values(nodes: list[Node], at: dict[str, Fraction]) -> tuple[list[Any], Any, bool] | None:
+def values_at(nodes: list[Node], at: dict[str, Fraction]) -> tuple[list[Any], Any, bool] | None:
     """Values at a point as complex numbers, the gap below which two of them are equal, and whether all stayed real.
 
     None where one is undefined. Precision grows with the size of the intermediate values, so that adding 1 to 10^100
@@ -277,7 +278,7 @@ def functions_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool
     real_points = complex_points = 0
     complex_equal = True
     for at in points(names, tolerance.integers):
-        numeric = _values([reference, answer], at)
+        numeric = values_at([reference, answer], at)
         if numeric is None:
             continue
         (a, b), slack, real = numeric
@@ -302,7 +303,7 @@ def ratio_is_constant(left: Node, right: Node) -> int:
     ratio = None
     count = sign = 0
     for at in points(symbols(left) | symbols(right)):
-        numeric = _values([left, right], at)
+        numeric = values_at([left, right], at)
         if numeric is None:
             continue
         (a, b), slack, real = numeric

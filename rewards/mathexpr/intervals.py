@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rewards.mathexpr.equality import Tolerance, scalars_equal
-from rewards.mathexpr.evaluate import Evaluation
 from rewards.mathexpr.nodes import MathError, Node, is_infinite, symbols
+from rewards.mathexpr.numeric import Evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,24 @@ from dataclasses import dataclass
 
 from rewards.mathexpr.nodes import MAX_CHARS, MAX_TOKENS, MathError
 from rewards.mathexpr.units import UNIT_NAMES
+from rewards.mathexpr.vocabulary import (
+    ALONE,
+    COMMAND_ALIASES,
+    FUNCTION_ALIASES,
+    FUNCTIONS,
+    GREEK,
+    GREEK_ALIASES,
+    IGNORED,
+    OPERATORS,
+    PLAIN_WORDS,
+    SUB_RUN,
+    SUBS,
+    SUPER_RUN,
+    SUPERS,
+    TEXT,
+    UNEVALUATED,
+    UNICODE,
+)
 
 
 @dataclass(slots=True)
@@ -19,273 +37,21 @@ class Token:
     space: bool = False
 
 
-FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arccot",
-        "arcsec",
-        "arccsc",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "sech",
-        "csch",
-        "arsinh",
-        "arcosh",
-        "artanh",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "abs",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "floor",
-        "ceil",
-        "sqrt",
-        "cbrt",
-        "det",
-    ]
-)
-_FUNCTION_ALIASES = {
-    **{f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")},
-    **{"tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "ceiling": "ceil"},
-    **{"arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "sh": "sinh", "ch": "cosh"},
-}
-GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "omicron",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-        "ell",
-        "hbar",
-    ]
-)
-_GREEK_ALIASES = {"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "varsigma": "sigma"}
-_PLAIN_WORDS = {"infinity": "infty", "inf": "infty", "oo": "infty", "pi": "pi"}
-
-_COMMAND_ALIASES = {
-    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "frac"),
-    **dict.fromkeys(("dbinom", "tbinom"), "binom"),
-    **dict.fromkeys(("ldots", "cdots", "dotsc", "dotsb", "dotsm", "hdots"), "dots"),
-    **dict.fromkeys(("land", "wedge"), "and"),
-    **dict.fromkeys(("lor", "vee"), "or"),
-    **dict.fromkeys(("emptyset", "varnothing"), "emptyset"),
-    **dict.fromkeys(("degree", "textdegree"), "circ"),
-}
-_OPERATORS = {
-    **dict.fromkeys(("cdot", "times", "ast", "cdotp"), "*"),
-    **dict.fromkeys(("div",), "/"),
-    **dict.fromkeys(("le", "leq", "leqslant", "leqq"), "<="),
-    **dict.fromkeys(("ge", "geq", "geqslant", "geqq"), ">="),
-    **dict.fromkeys(("lt",), "<"),
-    **dict.fromkeys(("gt",), ">"),
-    **dict.fromkeys(("ne", "neq"), "!="),
-    **dict.fromkeys(("approx", "simeq", "thickapprox"), "~="),
-    **{"in": "in", "cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus", "pm": "pm", "mp": "mp"},
-    **{"lbrace": "lb", "rbrace": "rb", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "colon": ":"},
-    **dict.fromkeys(("vert", "lvert", "rvert", "mid"), "|"),
-    **{"lfloor": "lfloor", "rfloor": "rfloor", "lceil": "lceil", "rceil": "rceil", "equiv": "="},
-}
-_IGNORED = frozenset(
-    [
-        "left",
-        "right",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "bigr",
-        "Bigl",
-        "Bigr",
-        "biggl",
-        "biggr",
-        "Biggl",
-        "Biggr",
-        "displaystyle",
-        "textstyle",
-        "limits",
-        "quad",
-        "qquad",
-        "boxed",
-        "mathbf",
-        "boldsymbol",
-        "bm",
-        "mathit",
-        "mathcal",
-        "vec",
-        "overrightarrow",
-        "overline",
-        "hat",
-        "bar",
-        "underline",
-        "mathstrut",
-        "angle",
-        "bf",
-        "rm",
-        "it",
-        "enspace",
-        "thinspace",
-        "nonumber",
-        "hfill",
-        "medspace",
-    ]
-)
-_TEXT = frozenset(
-    [
-        "text",
-        "mathrm",
-        "textbf",
-        "textit",
-        "textrm",
-        "operatorname",
-        "mbox",
-        "textnormal",
-        "mathsf",
-        "texttt",
-        "hbox",
-        "operatorname*",
-    ]
-)
-_UNEVALUATED = frozenset(["int", "iint", "iiint", "oint", "sum", "prod", "lim", "limsup", "liminf", "bigcup", "bigcap"])
-
-_UNICODE = {
-    **dict.fromkeys("−–—﹣", "-"),
-    **dict.fromkeys("×⋅·∙•∗", "*"),
-    **{"÷": "/", "∕": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
-    **{"≤": "<=", "⩽": "<=", "≥": ">=", "⩾": ">=", "≠": "!=", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp "},
-    **{"√": r"\surd ", "°": r"^\circ ", "º": r"^\circ ", "ℏ": r"\hbar ", "∅": r"\emptyset ", "′": "'", "’": "'"},
-    **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "…": r"\dots ", "⋯": r"\dots ", "∨": r"\lor "},
-    **{
-        "∧": r"\land ",
-        "，": ",",
-        "；": ";",
-        "。": ".",
-        "：": ":",
-        "、": ",",
-        "\u20d7": "",
-        "\u200b": "",
-        "∖": r"\setminus ",
-    },
-    **{"⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "},
-}
-_UNICODE.update(
-    {
-        chr(0x3B1 + i): f"\\{name} "
-        for i, name in enumerate(
-            [
-                "alpha",
-                "beta",
-                "gamma",
-                "delta",
-                "epsilon",
-                "zeta",
-                "eta",
-                "theta",
-                "iota",
-                "kappa",
-                "lambda",
-                "mu",
-                "nu",
-                "xi",
-                "omicron",
-            ]
-        )
-    }
-)
-_UNICODE.update(
-    {
-        c: f"\\{n} "
-        for c, n in zip(
-            "ρστυφχψωΓΔΘΛΞΣΦΨΩϕε",
-            [
-                "rho",
-                "sigma",
-                "tau",
-                "upsilon",
-                "phi",
-                "chi",
-                "psi",
-                "omega",
-                "Gamma",
-                "Delta",
-                "Theta",
-                "Lambda",
-                "Xi",
-                "Sigma",
-                "Phi",
-                "Psi",
-                "Omega",
-                "phi",
-                "epsilon",
-            ],
-            strict=True,
-        )
-    }
-)
-_SUPERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱˣ", "0123456789+-=()nix", strict=True))
-_SUBS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₖₓ", "0123456789+-=()nkx", strict=True))
-_SUPER_RUN = re.compile("[" + "".join(_SUPERS) + "]+")
-_SUB_RUN = re.compile("[" + "".join(_SUBS) + "]+")
-
-
 def normalise(text: str) -> str:
     """Unicode mathematics rewritten as LaTeX and ASCII. Raises MathError when the text is too long."""
     if len(text) > MAX_CHARS:
         raise MathError("too-long")
     if text.isascii():
         return text
-    text = _SUPER_RUN.sub(lambda m: "^{" + "".join(_SUPERS[c] for c in m.group()) + "}", text)
-    text = _SUB_RUN.sub(lambda m: "_{" + "".join(_SUBS[c] for c in m.group()) + "}", text)
+    text = SUPER_RUN.sub(lambda m: "^{" + "".join(SUPERS[c] for c in m.group()) + "}", text)
+    text = SUB_RUN.sub(lambda m: "_{" + "".join(SUBS[c] for c in m.group()) + "}", text)
     text = "".join(
         # NFKC turns a vulgar fraction into digits around U+2044; the space keeps "2½" a mixed number.
         " " + unicodedata.normalize("NFKC", c) if unicodedata.decomposition(c).startswith("<fraction>") else c
         for c in text
     )
-    text = "".join(_UNICODE.get(c, c) for c in text)
-    return "".join(_UNICODE.get(c, c) for c in unicodedata.normalize("NFKC", text))
+    text = "".join(UNICODE.get(c, c) for c in text)
+    return "".join(UNICODE.get(c, c) for c in unicodedata.normalize("NFKC", text))
 
 
 _NUMBER = re.compile(r"\d+\.\d+|\d+\.(?!\d)|\d+|\.\d+")
@@ -349,9 +115,9 @@ def _command(text: str, at: int, tokens: list[Token]) -> int:
     name, end = match.group(1), match.end()
     if name in ("left", "right") and text[end : end + 1] == ".":
         return end + 1
-    if name in _IGNORED or name in (",", ";", ":", "!", " ", ">", "\n"):
+    if name in IGNORED or name in (",", ";", ":", "!", " ", ">", "\n"):
         return end
-    if name in _TEXT:
+    if name in TEXT:
         return _text_argument(text, end, tokens)
     if name == "mathbb":
         letter = re.compile(r"\s*\{?\s*([A-Z])\s*\}?").match(text, end)
@@ -359,18 +125,18 @@ def _command(text: str, at: int, tokens: list[Token]) -> int:
             raise MathError("unparsed")
         tokens.append(Token("cmd", "bb" + letter.group(1)))
         return letter.end()
-    name = _COMMAND_ALIASES.get(name, name)
-    if name in _UNEVALUATED:
+    name = COMMAND_ALIASES.get(name, name)
+    if name in UNEVALUATED:
         raise MathError("unevaluated")
-    known = _FUNCTION_ALIASES.get(name, name)
-    if name in _OPERATORS:
-        tokens.append(Token("op", _OPERATORS[name]))
+    known = FUNCTION_ALIASES.get(name, name)
+    if name in OPERATORS:
+        tokens.append(Token("op", OPERATORS[name]))
     elif name in "{}%$&\\|#_":
         tokens.append(Token("op", {"{": "lb", "}": "rb", "\\": "newrow"}.get(name, name)))
     elif known in FUNCTIONS:
         tokens.append(Token("cmd", known))
-    elif _GREEK_ALIASES.get(name, name) in GREEK:
-        tokens.append(Token("letter", _GREEK_ALIASES.get(name, name)))
+    elif GREEK_ALIASES.get(name, name) in GREEK:
+        tokens.append(Token("letter", GREEK_ALIASES.get(name, name)))
     elif name in ("pi", "infty", "circ", "frac", "binom", "surd", "dots", "emptyset", "and", "or", "prime", "forall"):
         tokens.append(Token("cmd", name))
     else:
@@ -385,7 +151,7 @@ def _text_argument(text: str, at: int, tokens: list[Token]) -> int:
     content = match.group(1).replace("~", " ").strip()
     if not content:
         return match.end()
-    name = _FUNCTION_ALIASES.get(content, content)
+    name = FUNCTION_ALIASES.get(content, content)
     if name in FUNCTIONS:
         tokens.append(Token("cmd", name))
     elif content in ("e", "i", "d"):
@@ -418,11 +184,11 @@ def _letters(run: str, following: str, tokens: list[Token], unit_letters: bool) 
             run[at],
         )
         at += len(name)
-        known = _FUNCTION_ALIASES.get(name, name)
+        known = FUNCTION_ALIASES.get(name, name)
         if known in FUNCTIONS and len(name) > 1:
             parts.append(Token("cmd", known))
-        elif name in _PLAIN_WORDS:
-            parts.append(Token("cmd", _PLAIN_WORDS[name]))
+        elif name in PLAIN_WORDS:
+            parts.append(Token("cmd", PLAIN_WORDS[name]))
         else:
             parts.append(Token("letter", name))
     singles = sum(len(part.text) == 1 for part in parts)
@@ -432,32 +198,7 @@ def _letters(run: str, following: str, tokens: list[Token], unit_letters: bool) 
         tokens.extend(parts)
 
 
-_ALONE = frozenset(
-    [
-        "abs",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "floor",
-        "ceil",
-        "sqrt",
-        "cbrt",
-        "det",
-        "sh",
-        "ch",
-        "lg",
-        "inf",
-        "oo",
-        "sec",
-        "exp",
-        "ceiling",
-        "arg",
-    ]
-)
-
-
 def _is_name(name: str, following: str) -> bool:
-    if name in _ALONE:  # short enough to occur inside a product of letters: needs its bracket
+    if name in ALONE:  # short enough to occur inside a product of letters: needs its bracket
         return following in ("(", "{") or (name in ("inf", "oo") and not following.isalpha())
-    return name in FUNCTIONS or name in _FUNCTION_ALIASES or name in _PLAIN_WORDS or name in GREEK
+    return name in FUNCTIONS or name in FUNCTION_ALIASES or name in PLAIN_WORDS or name in GREEK

@@ -1,46 +1,21 @@
-"""Whether one answer is as good as another: lists, tuples, sets, intervals, equations, units and labels."""
+"""Whether one answer is as good as another: lists, labels, units, intervals. `values` compares single values."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from typing import Any
+from dataclasses import replace
 
 from rewards.mathexpr.answer import Answer, Item
-from rewards.mathexpr.equality import (
-    Tolerance,
-    _values,
-    functions_equal,
-    points,
-    ratio_is_constant,
-    scalars_equal,
-    without_degrees,
-)
-from rewards.mathexpr.evaluate import Undefined
+from rewards.mathexpr.families import compare_families, integer_letters
 from rewards.mathexpr.intervals import Interval, intersect, merge, read_set, sets_equal, variable_of
-from rewards.mathexpr.nodes import MAX_ITEMS, MathError, Node, contains, number, rewrite, symbol, symbols, walk
+from rewards.mathexpr.nodes import MathError, Node, number, walk
+from rewards.mathexpr.policy import Mismatch, Policy
+from rewards.mathexpr.signs import expand
+from rewards.mathexpr.values import nodes_equal
 
 NO_SOLUTION = frozenset(
     ("no solution", "no solutions", "no real solution", "no real solutions", "none", "empty set", "the empty set")
 )
-_INTEGER_LETTERS = frozenset("klmn")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How strictly to compare; the fields are the `math` verifier's arguments."""
-
-    tolerance: Tolerance = field(default_factory=Tolerance)
-    percent: bool = False  # a bare number may stand for a percentage
-    require_unit: bool = False
-    ordered: bool = False
-    question_has_integral: bool = False
-
-
-class Mismatch(Exception):
-    """The answers differ; the message is a machine-readable reason."""
 
 
 def compare(reference: Answer, answer: Answer, policy: Policy) -> str | None:
@@ -59,19 +34,19 @@ def _compare_text(reference: Answer, answer: Answer) -> str | None:
         return None
     empty = [Node("set")]
     for one, other in ((reference, answer), (answer, reference)):
-        if one.word and one.text in NO_SOLUTION:
-            if (other.word and other.text in NO_SOLUTION) or [item.node for item in other.items] == empty:
-                return None
+        other_is_empty = (other.word and other.text in NO_SOLUTION) or [item.node for item in other.items] == empty
+        if one.word and one.text in NO_SOLUTION and other_is_empty:
+            return None
     if not answer.items and answer.fault:
         return answer.fault
     return "text-differs"
 
 
 def _compare_items(reference: Answer, answer: Answer, policy: Policy) -> None:
-    wanted, found = _expand(reference), _expand(answer)
-    letters = _integer_letters(reference, wanted)
+    wanted, found = expand(reference), expand(answer)
+    letters = integer_letters(reference, wanted)
     if letters:
-        _compare_families(wanted, found, letters, answer)
+        compare_families(wanted, found, letters, answer)
         return
     if _is_interval(wanted) or _is_interval(found):
         left, right = _as_set(wanted, reference.join), _as_set(found, answer.join)
@@ -170,48 +145,6 @@ def _drop_labels_in_order(wanted: list[Item], found: list[Item]) -> None:
 # ---- plus-minus, sets, intervals, families
 
 
-def _expand(answer: Answer) -> list[Item]:
-    """Items with every plus-minus sign written out. Signs in one scalar go together when a minus-plus sign is among them."""
-    out: list[Item] = []
-    for item in answer.items:
-        nodes = [item.node] if item.node.op != "tuple" else list(item.node.args)
-        choices = [_signed(node) for node in nodes]
-        size = 1
-        for choice in choices:
-            size *= len(choice)
-        if size > MAX_ITEMS:
-            raise MathError("too-complex")
-        for combination in itertools.product(*choices):
-            node = combination[0] if item.node.op != "tuple" else Node("tuple", combination, item.node.value)
-            out.append(replace(item, node=node))
-    if len(out) > 4 * MAX_ITEMS:
-        raise MathError("too-complex")
-    return out
-
-
-def _signed(node: Node) -> list[Node]:
-    if node.op == "set":
-        members = [choice for arg in node.args for choice in _signed(arg)]
-        return [Node("set", tuple(members))]
-    if node.op == "matrix" and contains(node, "pm"):
-        raise MathError("unparsed")
-    signs = sorted({n.value for n in walk(node) if n.op == "pm"})
-    if not signs:
-        return [node]
-    if len(signs) > 4:
-        raise MathError("too-complex")
-    linked = any(kind == -1 for _, kind in signs)
-    if linked:
-        settings = [{sign: sign[1] * way for sign in signs} for way in (1, -1)]
-    else:
-        settings = [dict(zip(signs, ways, strict=True)) for ways in itertools.product((1, -1), repeat=len(signs))]
-    return [_with_signs(node, setting) for setting in settings]
-
-
-def _with_signs(node: Node, setting: dict[Any, int]) -> Node:
-    return rewrite(node, lambda n: number(setting[n.value]) if n.op == "pm" else n)
-
-
 def _elements(items: list[Item]) -> tuple[list[Item], bool]:
     """The members when the answer is one set in braces, and whether it is."""
     if len(items) == 1 and items[0].node.op == "set":
@@ -236,9 +169,8 @@ def _is_interval(items: list[Item]) -> bool:
 
 
 def _as_set(items: list[Item], join: str) -> tuple[Interval, ...] | None:
-    if len(items) > 1 and join == "," and not any(item.node.op == "rel" for item in items):
-        if all(item.node.op == "tuple" for item in items):
-            return None
+    if len(items) > 1 and join == "," and all(item.node.op == "tuple" for item in items):
+        return None  # a list of points
     parts = []
     for item in items:
         node = item.node
@@ -261,67 +193,6 @@ def _as_set(items: list[Item], join: str) -> tuple[Interval, ...] | None:
 def _bound_variable(items: list[Item]) -> str | None:
     names = {item.label or variable_of(item.node) for item in items} - {None}
     return names.pop() if len(names) == 1 else None
-
-
-def _integer_letters(reference: Answer, items: list[Item]) -> frozenset[str]:
-    """Letters that stand for any integer: declared so, or the only letter of a family such as pi/6 + 2 pi k."""
-    letters: set[str] = set()
-    for item in items:
-        names = symbols(item.node)
-        if names & reference.integers:
-            letters |= names & reference.integers
-        elif len(names) == 1 and names <= _INTEGER_LETTERS and _has_period(item.node):
-            letters |= names
-    return frozenset(letters) if len(letters) == 1 else frozenset()
-
-
-def _has_period(node: Node) -> bool:
-    """Whether an angle is added or multiplied: a term with both the letter and pi, or a degree mark."""
-    if not (contains(node, "deg") or any(n.op == "const" and n.value == "pi" for n in walk(node))):
-        return False
-    return not any(n.op in ("fn", "pow", "root", "log", "fact") and symbols(n) for n in walk(node)) and all(
-        not symbols(n.args[1]) for n in walk(node) if n.op == "div"
-    )
-
-
-def _compare_families(wanted: list[Item], found: list[Item], letters: frozenset[str], answer: Answer) -> None:
-    """Equality of two sets of numbers, each a union of families over the integers, on a window around zero."""
-    left = _family_values(wanted, letters)
-    own = {name for item in found for name in symbols(item.node)}
-    if len(own) > 1:
-        raise Mismatch("different-value")
-    right = _family_values(found, frozenset(own))
-    if len(left) != len(right) or any(abs(a - b) > 1e-9 for a, b in zip(left, right, strict=True)):
-        raise Mismatch("different-set")
-
-
-_FAMILY_RANGE = 60
-_FAMILY_NODES = 40
-
-
-def _family_values(items: list[Item], letters: frozenset[str]) -> list[float]:
-    values: set[float] = set()
-    reach = float("inf")
-    for item in items:
-        node = without_degrees(item.node)[0] if contains(item.node, "deg") else item.node
-        if sum(1 for _ in walk(node)) > _FAMILY_NODES:
-            raise MathError("too-complex")
-        scale = 3.141592653589793 / 180 if contains(item.node, "deg") else 1.0
-        names = symbols(item.node)
-        for k in range(-_FAMILY_RANGE, _FAMILY_RANGE + 1):
-            at = {name: Fraction(k) for name in names}
-            numeric = _values([node], at)
-            if numeric is None:
-                raise Undefined("undefined")
-            value = float(numeric[0][0].real) * scale
-            values.add(round(value, 9) + 0.0)
-            if names and abs(k) == _FAMILY_RANGE:
-                reach = min(reach, abs(value))
-            if not names:
-                break
-    window = min(reach, 30.0)
-    inside = sorted(value for value in values if abs(value) < window - 1e-6)
-    return [value for i, value in enumerate(inside) if i == 0 or value - inside[i - 1] > 1e-7]
 
 
 # ---- matching lists
@@ -396,172 +267,3 @@ def _check_chain(answer: Item, policy: Policy) -> None:
     for side in answer.others:
         if not nodes_equal(side, answer.node, policy):
             raise Mismatch("inconsistent-equation")
-
-
-def nodes_equal(reference: Node, answer: Node, policy: Policy) -> bool:
-    """Equality of two values of any kind."""
-    reference, answer = _as_matrix(reference), _as_matrix(answer)
-    a, b = _as_tuple(reference), _as_tuple(answer)
-    if a is not None or b is not None:
-        return (
-            a is not None
-            and b is not None
-            and len(a[0]) == len(b[0])
-            and _same_brackets(a, b)
-            and all(nodes_equal(x, y, policy) for x, y in zip(a[0], b[0], strict=True))
-        )
-    kinds = {reference.op, answer.op}
-    if "matrix" in kinds:
-        return (
-            reference.op == answer.op
-            and reference.value == answer.value
-            and all(nodes_equal(x, y, policy) for x, y in zip(reference.args, answer.args, strict=True))
-        )
-    if "set" in kinds:
-        if reference.op != answer.op:
-            return False
-        try:
-            _match_as_sets([Item(n) for n in reference.args], [Item(n) for n in answer.args], policy)
-        except Mismatch:
-            return False
-        return True
-    if "rel" in kinds:
-        return _relations_equal(reference, answer, policy)
-    if kinds & {"cup", "cap", "minus", "bb"}:
-        left, right = read_set(reference), read_set(answer)
-        if left is None or right is None:
-            return reference == answer
-        return sets_equal(left, right, policy.tolerance)
-    if scalars_equal(reference, answer, policy.tolerance):
-        return True
-    return _same_up_to_constant(reference, answer, policy)
-
-
-def _as_matrix(node: Node) -> Node:
-    """`[[1, 2], [3, 4]]` as the matrix of its rows; anything else as it is."""
-    if (
-        node.op != "tuple"
-        or node.value != "[]"
-        or not all(arg.op == "tuple" and arg.value == "[]" for arg in node.args)
-    ):
-        return node
-    width = len(node.args[0].args)
-    if any(len(row.args) != width for row in node.args):
-        return node
-    return Node("matrix", tuple(cell for row in node.args for cell in row.args), (len(node.args), width))
-
-
-def _as_tuple(node: Node) -> tuple[tuple[Node, ...], str] | None:
-    """The components of a tuple, or of a column or row vector."""
-    if node.op == "tuple":
-        return node.args, node.value
-    if node.op == "matrix" and 1 in node.value:
-        return node.args, "column" if node.value[1] == 1 else "row"
-    return None
-
-
-def _same_brackets(a: tuple[tuple[Node, ...], str], b: tuple[tuple[Node, ...], str]) -> bool:
-    """A pair in other brackets is another interval; a longer tuple can only be a vector, however it is bracketed."""
-    kinds = {a[1], b[1]}
-    if len(kinds) == 1 or len(a[0]) > 2:
-        return kinds != {"column", "row"}
-    return kinds in ({"()", "column"}, {"()", "row"}, {"[]", "column"}, {"[]", "row"})
-
-
-def _same_up_to_constant(reference: Node, answer: Node, policy: Policy) -> bool:
-    """Antiderivatives: with an integration constant on both sides only the difference must be constant.
-
-    An answer that adds the constant the reference leaves out is right when the question asks for an integral.
-    """
-    constants = [name for name in ("C", "c", "C_1", "K") if name in symbols(answer)]
-    if not constants or answer.op != "add" or symbol(constants[0]) not in answer.args:
-        return False
-    own = next(
-        (name for name in ("C", "c", "C_1", "K") if reference.op == "add" and symbol(name) in reference.args), None
-    )
-    if own is None and not policy.question_has_integral:
-        return False
-    left = _without_term(reference, own) if own else reference
-    right = _without_term(answer, constants[0])
-    if constants[0] in symbols(right) or (own and own in symbols(left)) or not symbols(left) | symbols(right):
-        return False
-    return _differ_by_constant(left, right)
-
-
-def _without_term(node: Node, name: str) -> Node:
-    rest = tuple(arg for arg in node.args if arg != symbol(name))
-    return rest[0] if len(rest) == 1 else Node("add", rest)
-
-
-def _differ_by_constant(left: Node, right: Node) -> bool:
-    gaps = []
-    for at in points(symbols(left) | symbols(right)):
-        numeric = _values([left, right], at)
-        if numeric is not None and numeric[2]:
-            gaps.append(numeric[0][0] - numeric[0][1])
-    return len(gaps) >= 3 and all(abs(gap - gaps[0]) < 1e-25 * (1 + abs(gap)) for gap in gaps)
-
-
-# ---- equations and chains of inequalities
-
-_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~=": "~=", "in": "in"}
-
-
-def _relations_equal(reference: Node, answer: Node, policy: Policy) -> bool:
-    if reference.op != "rel":
-        return _solves(answer, reference, policy)
-    if answer.op != "rel":
-        return _solves(reference, answer, policy)
-    if len(reference.args) == 2 and len(answer.args) == 2:
-        a, b = reference.value[0], answer.value[0]
-        left, right = _difference(reference), _difference(answer)
-        if a == "in" or b == "in":
-            return reference == answer
-        sign = ratio_is_constant(left, right)
-        if a == b and (sign == 1 or (sign and a in ("=", "!="))):
-            return True
-        if _FLIP[a] == b and sign == -1 and a not in ("=", "!="):
-            return True
-        if a == b == "=":
-            return any(
-                _solves(one, other.args[1], policy, name=other.args[0].value)
-                for one, other in ((reference, answer), (answer, reference))
-                if other.args[0].op == "sym" and other.args[0].value not in symbols(other.args[1])
-            )
-        return False
-    for args, ops in (
-        (answer.args, answer.value),
-        (answer.args[::-1], tuple(_FLIP[op] for op in reversed(answer.value))),
-    ):
-        if ops == reference.value and all(nodes_equal(x, y, policy) for x, y in zip(reference.args, args, strict=True)):
-            return True
-    return False
-
-
-def _difference(relation: Node) -> Node:
-    return Node("add", (relation.args[0], Node("neg", (relation.args[1],))))
-
-
-def _solves(relation: Node, value: Node, policy: Policy, name: str | None = None) -> bool:
-    """Whether `value` is what an equation says of one of its letters, as 6/x is of y in xy = 6.
-
-    The equation must be of the first degree in that letter, so that the value is its only solution.
-    """
-    if relation.op != "rel" or relation.value != ("=",) or value.op in ("tuple", "set", "matrix", "rel", "cup"):
-        return False
-    difference = _difference(relation)
-    names = [name] if name else sorted(symbols(difference) - symbols(value))
-    if len(names) != 1 or names[0] not in symbols(difference) or not symbols(difference) - {names[0]}:
-        return False
-    unknown = names[0]
-
-    def at(replacement: Node) -> Node:
-        return rewrite(difference, lambda n: replacement if n.op == "sym" and n.value == unknown else n)
-
-    if not functions_equal(at(value), number(0), policy.tolerance):
-        return False
-    second = Node("add", (at(number(0)), Node("mul", (number(-2), at(number(1)))), at(number(2))))
-    first = Node("add", (at(number(1)), Node("neg", (at(number(0)),))))
-    return functions_equal(second, number(0), policy.tolerance) and not functions_equal(
-        first, number(0), policy.tolerance
-    )

@@ -7,63 +7,25 @@ that follow it up to a sum, a written product or another function: `\\sin 2x \\c
 
 from __future__ import annotations
 
-from fractions import Fraction
-
-from rewards.mathexpr.lexer import FUNCTIONS, Token
-from rewards.mathexpr.nodes import MAX_DEPTH, MAX_ITEMS, MAX_NODES, Decimal, MathError, Node, number, symbol
+from rewards.mathexpr.functions import read_function, read_matrix
+from rewards.mathexpr.lexer import Token
+from rewards.mathexpr.nodes import MAX_DEPTH, MAX_ITEMS, MathError, Node, number, symbol
+from rewards.mathexpr.stream import TokenStream, integer, read_number
+from rewards.mathexpr.vocabulary import FUNCTIONS
 
 RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "~=", "in"))
 _SET_OPERATIONS = {"cup": "cup", "cap": "cap", "setminus": "minus"}
-_INVERSE = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
-_INVERSE |= {"sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}
 _CLOSE = {"(": ")", "[": "]", "lb": "rb"}
 
 
-class Parser:
-    """One pass over a token list that ends in an "end" token. `functions` are letters applied as undefined functions."""
+class Parser(TokenStream):
+    """One pass over a token list. `functions` are letters applied as undefined functions, `first_sign` counts signs."""
 
     def __init__(self, tokens: list[Token], functions: frozenset[str] = frozenset("f"), first_sign: int = 0) -> None:
-        # Copies: a digit is split off a number where TeX takes one token, as in \frac12.
-        self.tokens = [Token(t.kind, t.text, t.space) for t in tokens]
+        super().__init__(tokens)
         self.functions = functions
-        self.at = self.nodes = self.depth = self.bars = 0
+        self.depth = self.bars = 0
         self.signs = first_sign
-
-    # ---- token access
-
-    @property
-    def head(self) -> Token:
-        return self.tokens[self.at]
-
-    def next(self) -> Token:
-        token = self.tokens[self.at]
-        if token.kind == "end":
-            raise MathError("incomplete-expression")
-        self.at += 1
-        return token
-
-    def is_op(self, *texts: str) -> bool:
-        return self.head.kind == "op" and self.head.text in texts
-
-    def accept(self, text: str) -> bool:
-        if self.is_op(text):
-            self.at += 1
-            return True
-        return False
-
-    def expect(self, text: str) -> None:
-        if self.head.kind == "end":
-            raise MathError("incomplete-expression")
-        if not self.accept(text):
-            raise MathError("unbalanced" if text in (")", "]", "}", "rb", "|") else "unparsed")
-
-    def make(self, op: str, *args: Node, value: object = None) -> Node:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise MathError("too-complex")
-        return Node(op, args, value)
-
-    # ---- grammar
 
     def relation(self) -> Node:
         """A chain of relations, or a single expression."""
@@ -169,12 +131,12 @@ class Parser:
             below = self.tokens[start + 3]
             if below.kind != "num" or not below.text.isdigit():
                 return None
-            over, under = number(_integer(following.text)), number(_integer(below.text))
+            over, under = number(integer(following.text)), number(integer(below.text))
             self.at += 4
         else:
             return None
         if over.op == under.op == "num" and 0 < over.value < under.value and not self.is_op("^", "!"):
-            return self.make("num", value=_integer(whole.text) + over.value / under.value)
+            return self.make("num", value=integer(whole.text) + over.value / under.value)
         # Not a mixed number: start again, and with fresh tokens since \frac12 may have been split.
         self.at = start
         if following.kind == "cmd":
@@ -263,7 +225,8 @@ class Parser:
         return self.atom()
 
     def literal(self, text: str) -> Node:
-        return self.make(*_literal(text)[:1], value=_literal(text)[1])
+        kind, value = read_number(text)
+        return self.make(kind, value=value)
 
     def atom(self) -> Node:
         self.depth += 1
@@ -401,7 +364,7 @@ class Parser:
         if name == "surd":
             return self.make("root", self.power(), number(2))
         if name.startswith("begin:"):
-            return self.matrix(name[6:])
+            return read_matrix(self, name[6:])
         if name == "sqrt":
             degree = number(2)
             if self.accept("["):
@@ -409,112 +372,5 @@ class Parser:
                 self.expect("]")
             return self.make("root", self.tex_argument(), degree)
         if name in FUNCTIONS:
-            return self.function(name)
+            return read_function(self, name)
         raise MathError("unparsed")
-
-    def function(self, name: str) -> Node:
-        base = None
-        if name == "log" and self.accept("_"):
-            base = self.tex_argument() if self.is_op("{") else self.atom()
-        power = None
-        if self.accept("^"):
-            power = self.exponent()
-        if base is None and name == "log" and self.accept("_"):
-            base = self.tex_argument() if self.is_op("{") else self.atom()
-        if power is not None and name in _INVERSE and power == Node("neg", (number(1),)):
-            name, power = _INVERSE[name], None
-        args = self.arguments()
-        if name == "cbrt":
-            node = self.make("root", *args, number(3))
-        elif name in ("log", "lg", "ln"):
-            if len(args) != 1:
-                raise MathError("unparsed")
-            e, ten = Node("const", (), "e"), number(10)
-            node = self.make("log", args[0], base or {"ln": e, "lg": ten}.get(name, Node("const", (), "log-base")))
-        elif name == "exp":
-            node = self.make("pow", Node("const", (), "e"), *args)
-        else:
-            node = self.make("fn", *args, value=name)
-        if len(args) != 1 and name not in ("max", "min", "gcd", "lcm"):
-            raise MathError("unparsed")
-        return self.make("pow", node, power) if power is not None else node
-
-    def arguments(self) -> list[Node]:
-        if self.accept("("):
-            return self.items(")")
-        if self.is_op("{"):
-            return [self.group()]
-        if self.accept("lb"):
-            return self.items("rb")
-        if self.is_op("+", "-"):
-            negative = self.leading_signs()
-            args = self.arguments()
-            return [self.make("neg", args[0]), *args[1:]] if negative else args
-        factors = [self.power()]
-        while self.starts_factor():
-            token = self.head
-            only_numbers = all(f.op in ("num", "dec") for f in factors)
-            if (token.kind == "cmd" and token.text in FUNCTIONS and token.text != "sqrt") or (
-                token.kind == "op" and token.text != "{" and not only_numbers
-            ):
-                break
-            if token.kind == "num" and self.tokens[self.at - 1].kind == "num":
-                raise MathError("adjacent-numbers")
-            factors.append(self.power())
-        if self.is_op("/") and not self.starts_factor() and self.tokens[self.at + 1].kind in ("num", "letter"):
-            # "cos pi/3" written on one line: the fraction is the argument.
-            self.at += 1
-            product = factors[0] if len(factors) == 1 else self.make("mul", *factors)
-            return [self.make("div", product, self.power())]
-        return [factors[0] if len(factors) == 1 else self.make("mul", *factors)]
-
-    def matrix(self, environment: str) -> Node:
-        rows: list[list[Node]] = [[]]
-        while True:
-            if self.head.kind == "cmd" and self.head.text == f"end:{environment}":
-                self.at += 1
-                break
-            if self.accept("newrow"):
-                rows.append([])
-            elif self.accept("&"):
-                continue
-            else:
-                rows[-1].append(self.relation())
-                if not (self.is_op("&", "newrow") or self.head.text == f"end:{environment}"):
-                    raise MathError("unparsed")
-        rows = [row for row in rows if row]
-        width = len(rows[0]) if rows else 0
-        if not width or any(len(row) != width for row in rows) or width * len(rows) > MAX_ITEMS:
-            raise MathError("bad-matrix")
-        cells = [cell for row in rows for cell in row]
-        node = self.make("matrix", *cells, value=(len(rows), width))
-        return self.make("fn", node, value="det") if environment == "vmatrix" else node
-
-
-def _integer(text: str) -> Fraction:
-    if len(text) > 400:
-        raise MathError("too-complex")
-    return Fraction(int(text))
-
-
-def _literal(text: str) -> tuple[str, Fraction | Decimal]:
-    """("num", Fraction) or ("dec", Decimal) of a numeric token."""
-    if len(text) > 400:
-        raise MathError("too-complex")
-    if "overline" in text:
-        head, _, rest = text.partition(".")
-        fixed, _, cycle = rest.partition("\\overline{")
-        cycle = cycle.rstrip("}")
-        scale = 10 ** len(fixed)
-        value = Fraction(int((head + fixed) or "0"), scale) + Fraction(int(cycle), scale * (10 ** len(cycle) - 1))
-        return "num", value
-    digits, _, exponent = text.lower().partition("e")
-    power = int(exponent or 0)
-    if abs(power) > 5000:
-        raise MathError("too-complex")
-    whole, point, fraction = digits.partition(".")
-    value = Fraction(int(whole + fraction), 10 ** len(fraction)) * Fraction(10) ** power
-    if not point or not fraction:
-        return "num", value
-    significant = len((whole + fraction).lstrip("0")) or 1
-    return "dec", Decimal(value, len(fraction) - power, significant)

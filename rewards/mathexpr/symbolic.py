@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rewards.mathexpr.evaluate import exact
+from rewards.mathexpr.exact import exact
 from rewards.mathexpr.nodes import MathError, Node, walk
 
 MAX_SYMBOLIC_NODES = 120
@@ -18,7 +18,7 @@ MAX_TERMS = 1000
 
 
 def symbolically_equal(left: Node, right: Node) -> bool:
-    """Whether SymPy expands the difference to zero. Raises MathError when an expression is too large or has no SymPy form."""
+    """Whether SymPy expands the difference to zero. Raises MathError when a side is too large or has no SymPy form."""
     for node in (left, right):
         if sum(1 for _ in walk(node)) > MAX_SYMBOLIC_NODES:
             raise MathError("too-complex")

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from rewards.mathexpr.answer import Answer, read_answer
 from rewards.mathexpr.equality import Tolerance
-from rewards.mathexpr.match import Policy, compare
+from rewards.mathexpr.match import compare
 from rewards.mathexpr.nodes import MathError
+from rewards.mathexpr.policy import Policy
 from rewards.registry import BadReference, Context, Outcome, verifier
 
 MAX_REFERENCE_CHARS = 4096
