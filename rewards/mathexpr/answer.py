@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 from rewards.mathexpr.lexer import Token, normalise, tokenise
-from rewards.mathexpr.nodes import MAX_ITEMS, MathError, Node, symbols
+from rewards.mathexpr.nodes import MAX_ITEMS, MathError, Node, symbols, walk
 from rewards.mathexpr.parser import Parser
 from rewards.mathexpr.units import CURRENCY, Unit, read_unit
 
@@ -46,7 +46,8 @@ _NEGATED = re.compile(r"\b(?:not|never|no|isn't|aren't|cannot)\b", re.IGNORECASE
 _PROSE = re.compile(rf"^{_WORD}(?:[\s,]+{_WORD})*$")
 _NOT_PROSE = frozenset(["pi", "e", "i", "x", "y", "inf", "infinity"])
 _INTEGER = re.compile(
-    r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?(?:\^\+|_\+)?\s*\)?\s*$"
+    r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*"
+    r"(?:\\mathbb\s*\{?\s*[ZN]\s*\}?|[ZN])\s*(?:[\^_]\s*\{?[+*]\}?\s*)*\)?\s*$"
 )
 _HEAD = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*(?:\\left)?\(\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\right)?\)\s*=")
 _INVERSE_HEAD = re.compile(r"^[A-Za-z]\^\{?-1\}?\s*\(\s*[a-z]\s*\)\s*=")
@@ -63,6 +64,14 @@ _UNIT_LETTER = re.compile(r"[\d}]\s+[A-Za-z](?:\^\{?[23]\}?)?\s*$")
 _OPTION = re.compile(r"^\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(?\s*([A-Z])\s*\)?\s*\.?\s*\}\.?$")
 _DOLLARS = re.compile(r"^\s*[-+]?\$\s*[-+]?[\d.]")
 _CONDITION = re.compile(r"^(?:for|where|with|when|such that)\b", re.IGNORECASE)
+_PLAIN_SET = re.compile(r"^\{([^{}]*,[^{}]*)\}$")
+_SET_BUILDER = re.compile(
+    r"^(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid|\\middle\||\\vert|\||:|,(?=.*[<>]))"
+    r"(.*?)(?:\\right)?\\\}$"
+)
+_CLOCK = re.compile(r"^\d{1,2}:(?:00|\d\d(?::\d\d|\s*[ap]\.?m)).*$", re.IGNORECASE)
+_ALL_REALS = frozenset(("all real numbers", "all reals", "all real number", "the set of all real numbers"))
+_UNKNOWNS = frozenset("xyzt")
 _HEDGES = frozenset(
     [
         "not",
@@ -100,6 +109,10 @@ def read_answer(text: str, functions: frozenset[str] = frozenset("f")) -> tuple[
     except MathError as error:
         return (Answer(plain_text(text[:4096]), fault=str(error)),)
     plain = plain_text(clean)
+    if plain in _ALL_REALS:
+        return (Answer(plain, (Item(Node("bb", (), "R")),)),)
+    if _CLOCK.match(plain):
+        return (Answer(plain, fault=None, word=True),)  # a time of day is no ratio
     if _PROSE.match(plain) and plain not in _NOT_PROSE and len(plain) > 1 and not _is_formula(clean):
         return (Answer(plain, fault=None, word=True),)
     variants = [(clean, False)]
@@ -141,7 +154,9 @@ def _strip(text: str) -> str:
     text = _SURE_THOUSANDS.sub("", text)
     text = _SPACED_THOUSANDS.sub(lambda m: m.group().replace(" ", ""), text)
     text = _ORDINAL.sub(r"\1", text)
-    return text.strip()
+    text = _PLAIN_SET.sub(r"\\{\1\\}", text.strip())
+    builder = _SET_BUILDER.match(text)
+    return builder.group(1).strip() if builder else text
 
 
 def _read(text: str, plain: str, functions: frozenset[str], unit_letters: bool) -> Answer:
@@ -274,9 +289,17 @@ def _trailing_unit(parser: Parser) -> Unit | None:
 
 
 def label_of(node: Node) -> str | None:
-    """The name a left side gives to a value: `x`, `a_1`, `f(x)`."""
+    """The name a left side gives to a value: `x`, `a_1`, `f(x)`, `AB`, `(x, y)`.
+
+    Numbered unknowns (x_1, x_2) lose their number: they are the roots of one equation, in any order.
+    """
     if node.op == "sym":
-        return str(node.value)
+        head, _, index = node.value.partition("_")
+        return str(head if head in _UNKNOWNS and index.isdigit() else node.value)
+    if node.op == "mul" and (points := [n for n in walk(node) if n.op != "mul"]):
+        if all(n.op == "sym" and n.value[:1].isupper() for n in points):
+            return "".join(n.value for n in reversed(points))
+        return None
     if node.op == "app" and all(arg.op == "sym" for arg in node.args):
         return f"{node.value}({','.join(arg.value for arg in node.args)})"
     if node.op == "tuple" and all(arg.op == "sym" for arg in node.args):

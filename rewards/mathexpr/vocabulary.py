@@ -148,6 +148,7 @@ IGNORED = frozenset(
         "underline",
         "mathstrut",
         "angle",
+        "triangle",
         "bf",
         "rm",
         "it",
@@ -193,6 +194,8 @@ UNICODE = {
         "\u20d7": "",
         "\u200b": "",
         "∖": r"\setminus ",
+        "∠": "",
+        "△": "",
     },
     **{"⟨": r"\langle ", "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil "},
 }

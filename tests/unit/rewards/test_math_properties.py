@@ -122,14 +122,14 @@ _PIECES = [
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=25).map("".join) | st.text(max_size=80))
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=300)
 def test_any_answer_is_scored_without_an_exception(answer: str) -> None:
     for reference in ("5", "x^2+1", r"\{1,2\}", r"[1,2)", "y=2x", r"k\pi"):
         assert score_answer(answer, reference, domain="math").score in (0.0, 1.0, None)
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=15).map("".join))
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=200)
 def test_any_reference_is_accepted_or_refused_and_accepted_ones_pay_themselves(reference: str) -> None:
     verdict = score_answer(reference, reference, domain="math")
     assert verdict.status in ("format_error", "bad_reference") or verdict.correct is True

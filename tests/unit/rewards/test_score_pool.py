@@ -29,7 +29,7 @@ def row(answer: str, domain: str = "test-hostile", reference: object = "right", 
 
 
 def pool(**options: object) -> ScorePool:
-    return ScorePool(**{"workers": 2, "timeout_s": 0.5, "plugins": (PLUGIN,), **options})
+    return ScorePool(**{"workers": 2, "timeout_s": 1.0, "plugins": (PLUGIN,), **options})
 
 
 def children() -> set[int]:
@@ -63,7 +63,7 @@ def test_item_over_the_time_limit_abstains_and_the_others_are_scored(answer: str
     assert (verdicts[1].status, verdicts[1].reason, verdicts[1].score) == ("abstained", "timeout", None)
     assert verdicts[1].extracted == answer
     assert all(verdict.correct for index, verdict in enumerate(verdicts) if index != 1)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize(
