@@ -269,7 +269,9 @@ class Parser(TokenStream):
 
     def base(self) -> int:
         self.expect("_")
-        node = self.tex_argument() if self.is_op("{") else self.literal(self.next().text)
+        if not self.is_op("{") and self.head.kind != "num":
+            raise MathError("unparsed")
+        node = self.group() if self.is_op("{") else self.literal(self.next().text)
         if node.op != "num" or node.value.denominator != 1 or not 2 <= node.value <= 36:
             raise MathError("unparsed")
         return int(node.value)

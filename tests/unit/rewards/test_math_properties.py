@@ -117,7 +117,7 @@ def test_polynomial_equals_its_product_of_factors_in_any_order(roots: list[int],
 _PIECES = [
     "\\frac", "\\sqrt", "{", "}", "(", ")", "[", "]", "\\{", "\\}", "x", "n", "1", "2.5", "+", "-", "^", "_", "=", "<",
     ",", "\\pm", "\\pi", "\\sin", "\\log", "!", "%", "|", "\\cup", "\\infty", " ", "\\text{cm}", "\\cdots", "or", "the",
-    "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", "$", "f", "k", "\\circ", "\\in", "\\mathbb{Z}", "½", "²", ":",
+    "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", "$", "f", "k", "\\circ", "\\in", "\\mathbb{Z}", "½", "²", ":", "_n",
 ]  # fmt: skip
 
 
@@ -135,7 +135,9 @@ def test_any_reference_is_accepted_or_refused_and_accepted_ones_pay_themselves(r
     assert verdict.status in ("format_error", "bad_reference") or verdict.correct is True
 
 
-@pytest.mark.parametrize("text", ["(", "1+", "\\frac{1}", "^2", "{}", "1 2", "\\end{matrix}", "\\unknown", "|x", "a)"])
+@pytest.mark.parametrize(
+    "text", ["(", "1+", "\\frac{1}", "^2", "{}", "1 2", "\\end{matrix}", "\\unknown", "|x", "a)", "10_n"]
+)
 def test_incomplete_expressions_are_refused(text: str) -> None:
     with pytest.raises((MathError, AssertionError)):
         parse(text)
