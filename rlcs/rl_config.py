@@ -15,11 +15,11 @@ class _Section(BaseModel):
 class DifficultyConfig(_Section):
     """The posterior over each problem's pass rate, `rlcs.difficulty.Difficulty`."""
 
-    prior_strength: float = Field(2.0, gt=0)
+    prior_strength: float = Field(default=2.0, gt=0)
     """Answers the prior of a problem is worth."""
-    discount: float = Field(0.98, gt=0, le=1)
+    discount: float = Field(default=0.98, gt=0, le=1)
     """What evidence is worth after one more policy update."""
-    cell_strength: float = Field(4.0, gt=0)
+    cell_strength: float = Field(default=4.0, gt=0)
     """Problems without drift that the drift of a domain or tier is shrunk by."""
 
 
@@ -28,7 +28,7 @@ class CurriculumConfig(_Section):
 
     window: tuple[Share, Share] = (0.2, 0.8)
     """Posterior mean pass rates that count as moderate difficulty."""
-    sharpness: float = Field(4.0, ge=0)
+    sharpness: float = Field(default=4.0, ge=0)
     """Exponent on the mixed-group probability in the draw; 0 draws evenly from the window."""
     explore: Share = 0.1
     """Share of the draws that go by posterior variance, in or out of the window."""
@@ -38,11 +38,11 @@ class CurriculumConfig(_Section):
     """Posterior mean from which a problem is retired to the review share."""
     defer_below: Share = 0.1
     """Posterior mean up to which a problem answered all wrong is deferred."""
-    defer_updates: int = Field(8, ge=1)
+    defer_updates: int = Field(default=8, ge=1)
     """Policy updates a first deferral lasts; each further one in a row lasts twice as long."""
-    max_expansion: float = Field(2.0, ge=1)
+    max_expansion: float = Field(default=2.0, ge=1)
     """Most groups generated for each group wanted."""
-    memory: float = Field(0.8, ge=0, lt=1)
+    memory: float = Field(default=0.8, ge=0, lt=1)
     """Weight of the past in the moving average of invalid groups that sets the expansion."""
 
     @model_validator(mode="after")
@@ -69,16 +69,16 @@ class RlConfig(_Section):
     """Torch device of the policy."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Parameter type of the policy."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
 
-    steps: int = Field(60, ge=1)
+    steps: int = Field(default=60, ge=1)
     """Training steps, each on freshly generated groups."""
-    groups_per_step: int = Field(32, ge=1)
+    groups_per_step: int = Field(default=32, ge=1)
     """Groups (problems) to train on in a step; the sampler may generate more and keep the best."""
-    group_size: int = Field(8, ge=2)
+    group_size: int = Field(default=8, ge=2)
     """Responses generated for each problem."""
-    updates_per_step: int = Field(1, ge=1)
+    updates_per_step: int = Field(default=1, ge=1)
     """Optimiser updates a step's groups are divided into."""
 
     sampler: Literal["uniform", "rlcs"] = "rlcs"
@@ -92,62 +92,62 @@ class RlConfig(_Section):
 
     rollout: Literal["transformers"] = "transformers"
     """Engine that generates the responses."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature; log-probabilities are taken at it as well."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus of the sampling distribution; below 1 needs `old_logprobs: trainer`."""
     nothink_ratio: Share = 0.25
     """Fraction of the prompts put in non-thinking form (`/nothink`)."""
-    think_tokens: int = Field(192, ge=0)
+    think_tokens: int = Field(default=192, ge=0)
     """Thinking budget; past it `</think>` is forced."""
-    answer_tokens: int = Field(96, ge=1)
+    answer_tokens: int = Field(default=96, ge=1)
     """Tokens a response may hold after its thought."""
-    rollout_batch: int = Field(512, ge=1)
+    rollout_batch: int = Field(default=512, ge=1)
     """Most sequences generated at once."""
 
     advantage: Literal["grpo", "dr_grpo"] = "grpo"
     """Group-relative advantages, divided by the group's standard deviation (grpo) or not (dr_grpo)."""
     loss_aggregation: Literal["sample", "token"] = "sample"
     """Mean over samples of their mean over tokens, or mean over all tokens."""
-    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Probability ratios are clipped below 1 - clip_low."""
-    clip_high: float = Field(0.28, gt=0)
+    clip_high: float = Field(default=0.28, gt=0)
     """Probability ratios are clipped above 1 + clip_high."""
     old_logprobs: Literal["rollout", "trainer"] = "rollout"
     """Whose log-probabilities stand below the ratio: the rollout engine's, or the trainer's before the step's updates.
     """
-    importance_cap: float | None = Field(None, gt=0)
+    importance_cap: float | None = Field(default=None, gt=0)
     """Cap of the truncated importance weights trainer / rollout; absent, no such weights. Needs `old_logprobs:
     trainer`.
     """
 
-    lr: float = Field(5e-4, gt=0)
+    lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of AdamW."""
-    warmup_steps: int = Field(2, ge=0)
+    warmup_steps: int = Field(default=2, ge=0)
     """Steps of linear warm-up."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up; cosine ends at a tenth of the peak."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's moment decays."""
-    grad_clip: float = Field(1.0, gt=0)
+    grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    token_budget: int = Field(8192, ge=1)
+    token_budget: int = Field(default=8192, ge=1)
     """Tokens packed into one forward and backward pass."""
 
-    verifier_workers: int = Field(0, ge=0)
+    verifier_workers: int = Field(default=0, ge=0)
     """Scoring processes; 0 is one for each core."""
-    verifier_timeout_s: float = Field(5.0, gt=0)
+    verifier_timeout_s: float = Field(default=5.0, gt=0)
     """Seconds one response may take to score; past it the sample abstains."""
 
-    save_every: int = Field(20, ge=1)
+    save_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always has one."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """Latest checkpoints kept."""
-    difficulty_every: int = Field(5, ge=1)
+    difficulty_every: int = Field(default=5, ge=1)
     """Steps between files of the sampler's beliefs."""
-    table_every: int = Field(10, ge=0)
+    table_every: int = Field(default=10, ge=0)
     """Steps between console tables of a few rollouts; 0 shows none."""
     loggers: list[Literal["tensorboard"]] = ["tensorboard"]
     """Where metrics go besides metrics.jsonl."""

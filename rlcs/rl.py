@@ -1,0 +1,148 @@
+"""The local RL loop: GRPO on verifiable rewards with a curriculum sampler, top to bottom in `run_rl`.
+
+Axis suffixes: P groups (one problem each), G samples of a group.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from rewards import ScorePool
+from rlcs.difficulty import Difficulty
+from rlcs.learner import Learner, TrainSample
+from rlcs.objective import group_advantages
+from rlcs.problems import Problem, load_problems
+from rlcs.progress import Clock, progress
+from rlcs.rl_config import RlConfig
+from rlcs.rl_state import RunState
+from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
+from rlcs.samplers import CurriculumSampler, Sampler, UniformSampler
+from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, score_rollouts
+from rollout.chat import ChatRenderer
+from rollout.engine import SamplingParams, ThinkingBudget
+from rollout.forward import load_policy
+from rollout.transformers_engine import TransformersEngine
+from sft.rundir import RunDir
+
+
+def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = None) -> Path:
+    """Trains `config.model` on `config.problems`; returns the final checkpoint, a Hugging Face directory.
+
+    `resume` continues the run in `config.out` from its last checkpoint with the same draws, losses and weights as if it
+    had never stopped. Raises FileExistsError for a run directory that already holds a run when not resuming.
+    """
+    console = console or Console()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    run = RunDir(config.out)
+    checkpoint = run.last_checkpoint() if resume else None
+    problems = load_problems(config.problems)
+    model, processor = load_policy(str(checkpoint or config.model), device=config.device, dtype=config.dtype)
+    renderer = ChatRenderer(processor)
+    engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
+    learner, sampler = Learner(model, config), build_sampler(config, problems)
+    rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
+    state = RunState(problems, learner, sampler, rng, generator)
+    start = state.restore(checkpoint) if checkpoint else 0
+    engine.update_weights(model.named_parameters(), start)
+    sampling = SamplingParams(config.temperature, config.top_p, config.think_tokens + config.answer_tokens + 4)
+    budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
+    pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s)
+    domains = sorted({problem.domain for problem in problems})
+    run.rewind(start)
+    run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+    with pool, progress(console, config.steps, start, domains) as advance:
+        for step in range(start, config.steps):
+            clock = Clock()
+            with clock("draw"):
+                indices = sampler.draw(config.groups_per_step)
+                chosen = [problems[index] for index in indices]
+                thinking = rng.random(len(chosen)) >= config.nothink_ratio
+                prompts = [
+                    renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinks), id=problem.id)
+                    for problem, thinks in zip(chosen, thinking, strict=True)
+                ]
+            with clock("generate"):
+                completions = engine.generate(prompts, config.group_size, sampling, budget, generator=generator)
+            with clock("score"):
+                rollouts = score_rollouts(pool, indices, chosen, prompts, completions)
+            with clock("select"):
+                fates = group_fates(rollouts, sampler, config.groups_per_step)
+                sampler.observe(indices, rollouts.outcomes_PG, policy_version=step)
+                advantages_PG = advantages_of(rollouts, config)
+            with clock("train"):
+                learned = learner.update(train_samples(rollouts, fates, advantages_PG), step, rng)
+                engine.update_weights(model.named_parameters(), step + 1)
+
+            last = step + 1 == config.steps
+            with clock("log"):
+                table = rollout_table(rollouts, fates, advantages_PG, step)
+                run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
+                if step % config.difficulty_every == 0 or last:
+                    beliefs = difficulty_table(problems, sampler.snapshot(), step)
+                    run.atomic_write(f"difficulty/step={step:06d}.parquet", parquet_bytes(beliefs))
+                if config.table_every and step % config.table_every == 0:
+                    console.print(console_table(rollouts, fates, step))
+            metrics = step_metrics(rollouts, fates)
+            metrics |= {f"policy/{name}": value for name, value in learned.items()}
+            metrics |= {f"sampler/{name}": value for name, value in sampler.metrics().items()}
+            metrics |= clock.metrics(
+                generated_tokens=sum(len(completion.token_ids) for group in completions for completion in group),
+                packed_tokens=int(learned.get("packed_tokens", 0)),
+            )
+            run.log(step, metrics)
+            if (step + 1) % config.save_every == 0 or last:
+                state.save(run, step + 1, processor, config.keep_checkpoints)
+            advance(step, metrics)
+    run.close()
+    final = run.last_checkpoint()
+    assert final is not None
+    return final
+
+
+def build_sampler(config: RlConfig, problems: Sequence[Problem]) -> Sampler:
+    """The sampler that `config.sampler` names, over these problems."""
+    domains = [problem.domain for problem in problems]
+    difficulty = Difficulty(
+        domains,
+        [problem.tier for problem in problems],
+        [problem.pass_rate for problem in problems],
+        **config.difficulty.model_dump(),
+    )
+    common: dict[str, Any] = {
+        "group_size": config.group_size,
+        "seed": config.seed,
+        "domain_weights": config.domain_weights,
+    }
+    if config.sampler == "uniform":
+        return UniformSampler(domains, difficulty, **common)
+    return CurriculumSampler(domains, difficulty, **common, **config.curriculum.model_dump())
+
+
+def advantages_of(rollouts: ScoredRollouts, config: RlConfig) -> np.ndarray:
+    """Group-relative advantages float64 [P, G] of the rewards; 0 for samples without one."""
+    rewards_PG = torch.from_numpy(rollouts.rewards_PG)
+    return group_advantages(rewards_PG, ~rewards_PG.isnan(), normalise=config.advantage == "grpo").numpy()
+
+
+def train_samples(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG: np.ndarray) -> list[TrainSample]:
+    """The samples of the groups to train on, group by group; those that abstained are left out, forced tokens are
+    masked.
+    """
+    samples = []
+    for p in (p for p, fate in enumerate(fates) if fate == TRAINED):
+        prompt = rollouts.prompts[p].encoded
+        for completion, verdict, advantage in zip(
+            rollouts.completions[p], rollouts.verdicts[p], advantages_PG[p], strict=True
+        ):
+            if verdict.score is not None:
+                own = ~completion.forced
+                encoded = prompt.extended(completion.token_ids, own)
+                samples.append(TrainSample(encoded, completion.logprobs[own], float(advantage)))
+    return samples

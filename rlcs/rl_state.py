@@ -1,0 +1,66 @@
+"""What an RL run is besides its weights, to and from a checkpoint: optimiser, sampler, random generators, position."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlcs.learner import Learner
+from rlcs.problems import Problem
+from rlcs.samplers import Sampler
+from sft.checkpoint import load_training_state, save_checkpoint
+from sft.rundir import RunDir
+
+
+@dataclass
+class RunState:
+    """Everything a step reads and changes. A run restored from it draws, computes and ends as the run that was never
+    stopped.
+    """
+
+    problems: Sequence[Problem]
+    learner: Learner
+    sampler: Sampler
+    rng: np.random.Generator
+    """Decides which prompts think and how a step's groups are divided into updates."""
+    generator: torch.Generator
+    """Decides every sampled token."""
+
+    def save(self, run: RunDir, step: int, processor: Any, keep: int) -> Path:
+        """Writes the checkpoint of a run that has done `step` steps, keeping the latest `keep`."""
+        state = {
+            "step": step,
+            "problems": digest(self.problems),
+            "sampler": self.sampler.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "generator": self.generator.get_state(),
+        }
+        path = save_checkpoint(run.checkpoint_path(step), self.learner.model, processor, self.learner.optimizer, state)
+        run.prune_checkpoints(keep)
+        return path
+
+    def restore(self, checkpoint: Path) -> int:
+        """Loads all but the weights from `checkpoint` -> steps done. Raises ValueError when the problems are not the
+        same ones.
+        """
+        optimizer, state = load_training_state(checkpoint)
+        if state["problems"] != digest(self.problems):
+            raise ValueError(
+                f"{checkpoint}: it was saved while training on other problems than those of this run, to which its "
+                "sampler state would not apply; resume with the same problem file, or start a new run with this "
+                "checkpoint as its model"
+            )
+        self.learner.optimizer.load_state_dict(optimizer)
+        self.sampler.load_state_dict(state["sampler"])
+        self.rng.bit_generator.state = state["rng"]
+        self.generator.set_state(state["generator"])
+        return int(state["step"])
+
+
+def digest(problems: Sequence[Problem]) -> str:
+    """SHA-256 of the problems' ids in order: the sampler knows problems by their place."""
+    return hashlib.sha256("\n".join(problem.id for problem in problems).encode()).hexdigest()

@@ -1,0 +1,84 @@
+"""Scoring a step's rollouts and deciding each group's fate. Axis suffixes: P groups (one problem each), G samples of a
+group.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewards import ScorePool, Verdict
+from rlcs.problems import Problem
+from rlcs.samplers import Sampler, group_outcome
+from rollout.encoded import Prompt
+from rollout.engine import Completion
+from rollout.messages import text_of
+
+TRAINED, SURPLUS = "trained", "surplus"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRollouts:
+    """P groups of G completions with their verdicts; `indices` int64 [P] are the problems' places in the file."""
+
+    indices: np.ndarray
+    problems: Sequence[Problem]
+    prompts: Sequence[Prompt]
+    completions: Sequence[Sequence[Completion]]
+    verdicts: Sequence[Sequence[Verdict]]
+
+    @property
+    def rewards_PG(self) -> np.ndarray:
+        """Verdict scores, which advantages are made of; NaN where the verifier could not tell."""
+        return _matrix((verdict.score for verdict in group) for group in self.verdicts)
+
+    @property
+    def outcomes_PG(self) -> np.ndarray:
+        """Raw outcomes, right 1 and wrong 0, NaN as above: what filters and difficulty look at, not shaped rewards."""
+        return _matrix((verdict.correct for verdict in group) for group in self.verdicts)
+
+
+def _matrix(rows: Iterable[Iterable[float | None]]) -> np.ndarray:
+    return np.array([[np.nan if value is None else float(value) for value in row] for row in rows], np.float64)
+
+
+def question_of(problem: Problem) -> str:
+    """Text of the last user turn."""
+    return text_of(next(message for message in reversed(problem.messages) if message["role"] == "user"))
+
+
+def score_rollouts(
+    pool: ScorePool,
+    indices: np.ndarray,
+    problems: Sequence[Problem],
+    prompts: Sequence[Prompt],
+    completions: Sequence[Sequence[Completion]],
+) -> ScoredRollouts:
+    """Verdicts of all completions, in one batch over the pool's processes."""
+    rows = [
+        {
+            "id": problem.id,
+            "domain": problem.domain,
+            "answer": problem.answer,
+            "response": completion.text,
+            "question": question_of(problem),
+            "verifier": problem.verifier,
+            "verifier_args": problem.verifier_args,
+        }
+        for problem, group in zip(problems, completions, strict=True)
+        for completion in group
+    ]
+    verdicts = iter(pool.score_batch(rows))
+    grouped = [[next(verdicts) for _ in group] for group in completions]
+    return ScoredRollouts(indices, problems, prompts, completions, grouped)
+
+
+def group_fates(rollouts: ScoredRollouts, sampler: Sampler, n: int) -> list[str]:
+    """What becomes of each group [P]: "trained"; "surplus", mixed but not among the `n` the sampler selects; or why it
+    carries no
+    signal: "all-right", "all-wrong", "abstained"."""
+    outcomes_PG = rollouts.outcomes_PG
+    fates: list[str] = list(group_outcome(outcomes_PG))
+    mixed = np.array([p for p, fate in enumerate(fates) if fate == "mixed"], np.int64)
+    kept = set(mixed[sampler.select(rollouts.indices[mixed], outcomes_PG[mixed], n)].tolist())
+    return [fate if fate != "mixed" else (TRAINED if p in kept else SURPLUS) for p, fate in enumerate(fates)]

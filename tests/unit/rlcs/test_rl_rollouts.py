@@ -1,0 +1,195 @@
+"""From completions to fates, advantages, metrics and tables."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+
+from rewards import ScorePool, Verdict
+from rlcs.difficulty import Difficulty
+from rlcs.problems import Problem
+from rlcs.rl import advantages_of, build_sampler, train_samples
+from rlcs.rl_config import CurriculumConfig, DifficultyConfig, RlConfig
+from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
+from rlcs.samplers import CurriculumSampler, UniformSampler
+from rlcs.scoring import ScoredRollouts, group_fates, score_rollouts
+from rollout.encoded import Encoded, Prompt
+from rollout.engine import Completion
+
+RIGHT, WRONG = Verdict(1.0, True, "ok", "2"), Verdict(0.0, False, "ok", "3", "different")
+HALF, SILENT = Verdict(0.5, False, "ok", "2x", "close"), Verdict.abstained("timeout")
+
+
+def config(**changes: Any) -> RlConfig:
+    return RlConfig(**{"model": "m", "problems": "p.jsonl", "out": "o", "group_size": 4, **changes})
+
+
+def problem(index: int, domain: str) -> Problem:
+    messages = [{"role": "user", "content": f"What is [b]{index}[/b]?"}]
+    return Problem(id=f"p{index}", domain=domain, messages=messages, answer="2", tier="1")
+
+
+def prompt(thinking: bool) -> Prompt:
+    encoded = Encoded(np.arange(3), np.tile(np.arange(3), (3, 1)), np.zeros(3, bool), ())
+    return Prompt(encoded, "" if thinking else "<think></think>\n", thinking)
+
+
+def completion(tokens: int, *, forced: int = 0, text: str = "x") -> Completion:
+    mask = np.arange(tokens) < forced
+    logprobs = np.where(mask, 0, -0.5).astype(np.float32)
+    return Completion(np.arange(tokens, dtype=np.int32), logprobs, mask, "stop", text, 3)
+
+
+def rollouts(*groups: tuple[str, list[Verdict]]) -> ScoredRollouts:
+    """Sample g of every group has g + 1 tokens, the first of the last sample's forced; even groups think."""
+    return ScoredRollouts(
+        np.arange(len(groups)),
+        [problem(index, domain) for index, (domain, _) in enumerate(groups)],
+        [prompt(index % 2 == 0) for index in range(len(groups))],
+        [[completion(g + 1, forced=int(g == len(v) - 1)) for g in range(len(v))] for _, v in groups],
+        [verdicts for _, verdicts in groups],
+    )
+
+
+STEP = rollouts(
+    ("math", [RIGHT, WRONG, RIGHT, WRONG]),
+    ("math", [RIGHT] * 4),
+    ("ocr", [WRONG, HALF, HALF, WRONG]),
+    ("ocr", [SILENT, SILENT, SILENT, RIGHT]),
+    ("ocr", [RIGHT, HALF, SILENT, WRONG]),
+    ("math", [RIGHT, WRONG, WRONG, WRONG]),
+)
+
+
+@pytest.fixture
+def sampler() -> CurriculumSampler:
+    domains = [item.domain for item in STEP.problems]
+    return CurriculumSampler(domains, Difficulty(domains, ["1"] * 6, [None] * 6), group_size=4, seed=0)
+
+
+def test_groups_are_filtered_on_the_raw_outcome_with_a_reason_for_each(sampler: CurriculumSampler) -> None:
+    """The third group's rewards differ, but no answer is right; the fifth loses one sample and stays."""
+    assert group_fates(STEP, sampler, 6) == ["trained", "all-right", "all-wrong", "abstained", "trained", "trained"]
+
+
+def test_mixed_groups_beyond_the_share_of_their_domain_are_surplus_least_balanced_first(
+    sampler: CurriculumSampler,
+) -> None:
+    assert group_fates(STEP, sampler, 2) == ["trained", "all-right", "all-wrong", "abstained", "trained", "surplus"]
+
+
+def test_abstained_samples_have_no_reward_and_are_not_trained_on() -> None:
+    assert (
+        np.isnan(STEP.rewards_PG[4]).tolist() == np.isnan(STEP.outcomes_PG[4]).tolist() == [False, False, True, False]
+    )
+    advantages = advantages_of(STEP, config())
+    samples = train_samples(STEP, ["", "", "", "", "trained", ""], advantages)
+    assert len(samples) == 3
+    rewards = np.array([1.0, 0.5, 0.0])
+    expected = (rewards - rewards.mean()) / rewards.std(ddof=1)
+    np.testing.assert_allclose([sample.advantage for sample in samples], expected)
+
+
+def test_dr_grpo_leaves_out_the_division() -> None:
+    np.testing.assert_allclose(advantages_of(STEP, config(advantage="dr_grpo"))[0], [0.5, -0.5, 0.5, -0.5])
+
+
+def test_forced_tokens_are_context_without_loss_in_the_training_sample() -> None:
+    sample = train_samples(STEP, ["trained", *[""] * 5], advantages_of(STEP, config()))[3]
+    assert sample.encoded.input_ids.tolist() == [0, 1, 2, 0, 1, 2, 3]
+    assert sample.encoded.loss_mask.tolist() == [False] * 4 + [True] * 3
+    assert len(sample.rollout_logprobs) == 3
+
+
+def test_metrics_count_every_generated_group_pooled_by_domain_and_by_mode(sampler: CurriculumSampler) -> None:
+    metrics = step_metrics(STEP, group_fates(STEP, sampler, 2))
+    assert metrics["mixed_fraction"] == pytest.approx(3 / 6)
+    assert metrics["math/mixed_fraction"] == pytest.approx(2 / 3)
+    assert metrics["groups_generated"] == 6 and metrics["groups_trained"] == 2
+    assert (metrics["groups/surplus"], metrics["groups/all-wrong"], metrics["groups/abstained"]) == (1, 1, 1)
+    assert metrics["pass_rate"] == pytest.approx((2 + 4 + 0 + 1 + 1 + 1) / 20)
+    assert metrics["ocr/reward"] == pytest.approx((1.0 + 1.0 + 1.5) / 8)
+    assert metrics["abstained_fraction"] == pytest.approx(4 / 24)
+    assert metrics["response_length"] == pytest.approx(2.5)
+    assert metrics["forced_fraction"] == pytest.approx(0.25)
+    assert metrics["thinking/pass_rate"] == pytest.approx((2 + 0 + 1) / 11)
+    assert metrics["nothink/pass_rate"] == pytest.approx((4 + 1 + 1) / 9)
+
+
+def test_a_metric_without_a_single_known_value_is_left_out() -> None:
+    metrics = step_metrics(rollouts(("math", [SILENT, SILENT])), ["abstained"])
+    assert "reward" not in metrics and "math/pass_rate" not in metrics
+    assert metrics["abstained_fraction"] == 1
+
+
+def test_rollout_table_keeps_unknown_rewards_null_and_shows_the_fate(
+    tmp_path: Path, sampler: CurriculumSampler
+) -> None:
+    fates = group_fates(STEP, sampler, 2)
+    advantages = advantages_of(STEP, config())
+    (tmp_path / "t.parquet").write_bytes(parquet_bytes(rollout_table(STEP, fates, advantages, step=7)))
+    rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    assert len(rows) == 24
+    assert [row["reward"] for row in rows[16:20]] == [1.0, 0.5, None, 0.0]
+    assert [row["advantage"] for row in rows[:4]] == advantages[0].tolist()
+    assert rows[4]["advantage"] is None and rows[4]["fate"] == "all-right"
+    assert rows[3]["forced_tokens"] == 1 and rows[3]["tokens"] == 4 and rows[3]["mean_logprob"] == pytest.approx(-0.5)
+    assert rows[0]["question"] == "What is [b]0[/b]?" and rows[0]["step"] == 7 and rows[0]["weight_version"] == 3
+
+
+def test_difficulty_table_has_a_row_for_every_problem(sampler: CurriculumSampler) -> None:
+    table = difficulty_table(STEP.problems, sampler.snapshot(), 2)
+    assert table.column("id").to_pylist() == [f"p{index}" for index in range(6)]
+    assert {"mean", "mixed_probability", "state", "seen_at"} <= set(table.column_names)
+
+
+def test_console_table_shows_markup_of_the_data_as_plain_text(sampler: CurriculumSampler) -> None:
+    console = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(console_table(STEP, group_fates(STEP, sampler, 2), 0))
+    text = console.export_text()
+    assert "What is [b]0[/b]?" in text
+    assert "ocr 1" in text and "math 1" in text
+
+
+def test_responses_are_scored_by_the_verifier_of_their_problem() -> None:
+    problems = [problem(0, "math"), problem(1, "ocr")]
+    texts = [
+        ["<think>a</think>\n<|begin_of_box|>2<|end_of_box|>", "2"],
+        ["<think></think>\n<|begin_of_box|>2<|end_of_box|>"] * 2,
+    ]
+    completions = [[completion(1, text=text) for text in group] for group in texts]
+    with ScorePool(1) as pool:
+        scored = score_rollouts(pool, np.arange(2), problems, [prompt(True), prompt(False)], completions)
+    assert scored.outcomes_PG.tolist() == [[1, 0], [1, 1]]
+    assert scored.verdicts[0][1].status == "format_error"
+
+
+def test_the_configured_sampler_is_built_over_the_problems() -> None:
+    problems = [problem(0, "math"), problem(1, "ocr")]
+    assert isinstance(build_sampler(config(sampler="uniform"), problems), UniformSampler)
+    assert isinstance(build_sampler(config(), problems), CurriculumSampler)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"top_p": 0.9}, "set old_logprobs: trainer"),
+        ({"importance_cap": 2.0}, "needs old_logprobs: trainer"),
+        ({"updates_per_step": 64}, "more than the 32 groups"),
+        ({"curriculum": {"window": [0.8, 0.2]}}, "lower end below its upper end"),
+        ({"clip_hihg": 0.3}, "Extra inputs are not permitted"),
+        ({"group_size": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(**changes)
+
+
+def test_every_setting_is_documented() -> None:
+    for model in (RlConfig, DifficultyConfig, CurriculumConfig):
+        assert all(field.description for field in model.model_fields.values()), model
