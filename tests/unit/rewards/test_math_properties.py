@@ -117,7 +117,8 @@ def test_polynomial_equals_its_product_of_factors_in_any_order(roots: list[int],
 _PIECES = [
     "\\frac", "\\sqrt", "{", "}", "(", ")", "[", "]", "\\{", "\\}", "x", "n", "1", "2.5", "+", "-", "^", "_", "=", "<",
     ",", "\\pm", "\\pi", "\\sin", "\\log", "!", "%", "|", "\\cup", "\\infty", " ", "\\text{cm}", "\\cdots", "or", "the",
-    "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", "$", "f", "k", "\\circ", "\\in", "\\mathbb{Z}", "½", "²", ":", "_n",
+    "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "&", "$", "f", "k", "\\circ", "\\in", "\\mathbb{Z}", "½", "²", ":",
+    "_n",
 ]  # fmt: skip
 
 
