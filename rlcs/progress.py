@@ -46,7 +46,7 @@ def step_line(step: int, metrics: Mapping[str, float], domains: Sequence[str]) -
         f"mixed {metrics['mixed_fraction']:.2f}",
         f"trained {metrics['groups_trained']:.0f}/{metrics['groups_generated']:.0f}",
         f"length {metrics['response_length']:.0f}",
-        f"entropy {metrics.get('policy/entropy', float('nan')):.3f}",
+        f"entropy {metrics['entropy']:.3f}",
         f"clipped {metrics.get('policy/clip_fraction_low', 0.0) + metrics.get('policy/clip_fraction_high', 0.0):.3f}",
         f"{metrics['tokens_per_s/generate']:.0f}+{metrics['tokens_per_s/train']:.0f} tok/s",
     ]

@@ -21,12 +21,17 @@ from rlcs.scoring import SURPLUS, TRAINED, ScoredRollouts, question_of
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = [value for value in values if value == value]
-    return float(np.mean(found)) if found else float("nan")
+    found = np.fromiter(values, np.float64)
+    found = found[~np.isnan(found)]
+    return float(found.mean()) if len(found) else float("nan")
 
 
 def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str]) -> dict[str, float]:
-    """Metrics of the groups at positions `chosen`; those without a single known value are left out."""
+    """Metrics of the groups at positions `chosen`; those without a single known value are left out.
+
+    `entropy` is the mean of -log-probability over the sampled tokens, an unbiased estimate of the policy's entropy in
+    nats a token.
+    """
     completions = [completion for p in chosen for completion in rollouts.completions[p]]
     verdicts = [verdict for p in chosen for verdict in rollouts.verdicts[p]]
     mixed = [fates[p] in (TRAINED, SURPLUS) for p in chosen]
@@ -36,6 +41,7 @@ def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str])
         "mixed_fraction": _mean(mixed),
         "format_error_fraction": _mean(verdict.status == "format_error" for verdict in verdicts),
         "abstained_fraction": _mean(verdict.score is None for verdict in verdicts),
+        "entropy": -_mean(np.concatenate([completion.logprobs[~completion.forced] for completion in completions])),
         "response_length": _mean(len(completion.token_ids) for completion in completions),
         "truncated_fraction": _mean(completion.finish_reason == "length" for completion in completions),
         "forced_fraction": _mean(bool(completion.forced.any()) for completion in completions),

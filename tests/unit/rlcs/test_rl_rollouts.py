@@ -114,6 +114,7 @@ def test_metrics_count_every_generated_group_pooled_by_domain_and_by_mode(sample
     assert metrics["pass_rate"] == pytest.approx((2 + 4 + 0 + 1 + 1 + 1) / 20)
     assert metrics["ocr/reward"] == pytest.approx((1.0 + 1.0 + 1.5) / 8)
     assert metrics["abstained_fraction"] == pytest.approx(4 / 24)
+    assert metrics["entropy"] == pytest.approx(0.5)  # forced tokens, reported with log-probability 0, do not dilute it
     assert metrics["response_length"] == pytest.approx(2.5)
     assert metrics["forced_fraction"] == pytest.approx(0.25)
     assert metrics["thinking/pass_rate"] == pytest.approx((2 + 0 + 1) / 11)
