@@ -30,7 +30,7 @@ class CurriculumConfig(_Section):
     """Posterior mean pass rates that count as moderate difficulty."""
     sharpness: float = Field(default=4.0, ge=0)
     """Exponent on the mixed-group probability in the draw; 0 draws evenly from the window."""
-    explore: Share = 0.1
+    explore: Share = 0.05
     """Share of the draws that go by posterior variance, in or out of the window."""
     review: Share = 0.03
     """Share of the draws that re-examine retired problems and deferred ones whose rest is over."""

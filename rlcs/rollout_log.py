@@ -149,14 +149,7 @@ def difficulty_table(problems: Sequence[Problem], columns: dict[str, np.ndarray]
 def console_table(rollouts: ScoredRollouts, fates: Sequence[str], step: int, *, rows: int = 6) -> Table:
     """A few samples for the eye: of each domain in turn the first groups' best and worst response."""
     table = Table(title=f"rollouts of step {step}", expand=True)
-    for name, ratio in (
-        ("domain", 2),
-        ("question", 4),
-        ("response", 8),
-        ("reference", 3),
-        ("reward", 1),
-        ("reason", 2),
-    ):
+    for name, ratio in (("question", 4), ("response", 8), ("reference", 3), ("verdict", 3)):
         table.add_column(name, ratio=ratio, overflow="fold")
     by_domain: dict[str, list[int]] = {}
     for p, problem in enumerate(rollouts.problems):
@@ -168,12 +161,10 @@ def console_table(rollouts: ScoredRollouts, fates: Sequence[str], step: int, *, 
         for g in dict.fromkeys((int(rewards.argmax()), int(rewards.argmin()))):
             verdict = rollouts.verdicts[p][g]
             cells = (
-                f"{problem.domain} {problem.tier or ''}",
-                question_of(problem),
+                f"{problem.domain} {problem.tier or ''}\n{question_of(problem)}",
                 rollouts.completions[p][g].text,
                 json.dumps(problem.answer, ensure_ascii=False),
-                "-" if verdict.score is None else f"{verdict.score:.2f}",
-                f"{verdict.reason or verdict.status}, {fates[p]}",
+                f"{'-' if verdict.score is None else f'{verdict.score:.2f}'}\n{verdict.reason or verdict.status}\n{fates[p]}",
             )
             table.add_row(*(escape(cell) for cell in cells))
     return table

@@ -43,7 +43,7 @@ class CurriculumSampler:
         domain_weights: Mapping[str, float] | None = None,
         window: tuple[float, float] = (0.2, 0.8),
         sharpness: float = 4.0,
-        explore: float = 0.1,
+        explore: float = 0.05,
         review: float = 0.03,
         retire_above: float = 0.9,
         defer_below: float = 0.1,
