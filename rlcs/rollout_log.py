@@ -8,6 +8,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -154,25 +155,21 @@ def console_table(rollouts: ScoredRollouts, fates: Sequence[str], step: int, *, 
     by_domain: dict[str, list[int]] = {}
     for p, problem in enumerate(rollouts.problems):
         by_domain.setdefault(problem.domain, []).append(p)
-    turns = [p for turn in zip(*_padded(list(by_domain.values())), strict=True) for p in turn if p is not None]
+    turns = [p for turn in zip_longest(*by_domain.values()) for p in turn if p is not None]
     for p in turns[: max(1, rows // 2)]:
         problem = rollouts.problems[p]
         rewards = np.nan_to_num(rollouts.rewards_PG[p], nan=-1.0)
         for g in dict.fromkeys((int(rewards.argmax()), int(rewards.argmin()))):
             verdict = rollouts.verdicts[p][g]
+            reward = "-" if verdict.score is None else f"{verdict.score:.2f}"
             cells = (
                 f"{problem.domain} {problem.tier or ''}\n{question_of(problem)}",
                 rollouts.completions[p][g].text,
                 json.dumps(problem.answer, ensure_ascii=False),
-                f"{'-' if verdict.score is None else f'{verdict.score:.2f}'}\n{verdict.reason or verdict.status}\n{fates[p]}",
+                f"{reward}\n{verdict.reason or verdict.status}\n{fates[p]}",
             )
             table.add_row(*(escape(cell) for cell in cells))
     return table
-
-
-def _padded(lists: list[list[int]]) -> list[list[int | None]]:
-    longest = max(map(len, lists), default=0)
-    return [[*items, *[None] * (longest - len(items))] for items in lists]
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
