@@ -4,6 +4,7 @@ Axis suffixes: P groups (one problem each), G samples of a group.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     run.rewind(start)
     run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
-    with pool, progress(console, config.steps, start, domains) as advance:
+    with closing(engine), pool, progress(console, config.steps, start, domains) as advance:
         for step in range(start, config.steps):
             clock = Clock()
             with clock("draw"):
