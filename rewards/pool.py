@@ -167,9 +167,7 @@ class ScorePool:
             with self._lock:
                 _kill_all(self._running, self._owner)
 
-    def score_batch(
-        self, rows: Sequence[Mapping[str, Any]], *, on_done: Callable[[int], None] | None = None
-    ) -> list[Verdict]:
+    def score_batch(self, rows: Sequence[Mapping[str, Any]], *, on_done: Callable[[int], None] | None = None) -> list[Verdict]:
         """Verdicts in the order of `rows` (keys as for `rlcs score`); `on_done(n)` is called as n more are finished.
 
         Raises RowError for an unusable row before anything is scored.
@@ -183,9 +181,7 @@ class ScorePool:
             row = read_row(raw, f"row {index}")
             parsed = parse_response(row.response, self.style)
             if row.entry.bounded(parsed.boxed or "", row.reference):
-                verdicts[index] = api.judge(
-                    parsed.boxed, parsed.reason, row.reference, row.entry, row.args, row.question
-                )
+                verdicts[index] = api.judge(parsed.boxed, parsed.reason, row.reference, row.entry, row.args, row.question)
                 inline += 1
                 continue
             message = {
@@ -214,9 +210,7 @@ class ScorePool:
             raise RuntimeError(f"{len(rows) - len(finished)} of {len(rows)} rows were left without a verdict")
         return finished
 
-    def _run(
-        self, jobs: collections.deque[Job], verdicts: list[Verdict | None], on_done: Callable[[int], None] | None
-    ) -> None:
+    def _run(self, jobs: collections.deque[Job], verdicts: list[Verdict | None], on_done: Callable[[int], None] | None) -> None:
         left = len(jobs)
 
         def settle(job: Job, verdict: Verdict) -> None:

@@ -93,9 +93,7 @@ def verifier(
     def register(compare: Compare) -> Compare:
         known = _VERIFIERS.get(name)
         if known is not None and known.compare.__module__ != compare.__module__:
-            raise ValueError(
-                f"verifier {name!r} of {compare.__module__} is already defined by {known.compare.__module__}"
-            )
+            raise ValueError(f"verifier {name!r} of {compare.__module__} is already defined by {known.compare.__module__}")
         for domain in domains:
             if _DOMAINS.setdefault(domain, name) != name:
                 raise ValueError(f"domain {domain!r} of verifier {name!r} already belongs to {_DOMAINS[domain]!r}")

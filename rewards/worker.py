@@ -70,7 +70,7 @@ def _reply(line: bytes, api: Any, registry: Any) -> bytes:
         reply: dict[str, Any] = {"n": job["n"], "verdict": found}
     except MemoryError:
         reply = {"n": job["n"], "memory": True}
-    except Exception:
+    except Exception:  # noqa: BLE001
         # Not swallowed: the parent logs the traceback and abstains. A fault of ours must not end a training run.
         reply = {"n": job["n"], "error": traceback.format_exc(limit=20)[-8000:]}
     return json.dumps(reply).encode() + b"\n"

@@ -64,9 +64,7 @@ class Difficulty:
         cell_strength: float = 4.0,
     ) -> None:
         if not len(domains) == len(tiers) == len(pass_rates) or not len(domains):
-            raise ValueError(
-                f"{len(domains)} domains, {len(tiers)} tiers, {len(pass_rates)} pass rates; expected as many"
-            )
+            raise ValueError(f"{len(domains)} domains, {len(tiers)} tiers, {len(pass_rates)} pass rates; expected as many")
         if not (0.0 < discount <= 1.0 and prior_strength > 0.0 and cell_strength > 0.0):
             raise ValueError(
                 f"discount {discount}, prior_strength {prior_strength}, cell_strength {cell_strength}; "
@@ -78,9 +76,7 @@ class Difficulty:
         cells = np.char.add(np.char.add(names, "\x1f"), ["" if tier is None else str(tier) for tier in tiers])
         _, first_C, self.cell_N = np.unique(cells, return_index=True, return_inverse=True)
         self._domain_C = self.domain_N[first_C]
-        self._offline_N = self._fill_offline(
-            np.array([np.nan if rate is None else rate for rate in pass_rates], np.float64)
-        )
+        self._offline_N = self._fill_offline(np.array([np.nan if rate is None else rate for rate in pass_rates], np.float64))
         self.version = 0
         size = len(names)
         self._right_N, self._wrong_N = np.zeros(size, np.float32), np.zeros(size, np.float32)
@@ -149,9 +145,7 @@ class Difficulty:
         indices, outcomes_PG = np.asarray(indices), np.asarray(outcomes_PG, np.float64)
         valid_PG = ~np.isnan(outcomes_PG)
         if outcomes_PG.ndim != 2 or len(indices) != len(outcomes_PG):
-            raise ValueError(
-                f"{len(indices)} indices but outcomes of shape {outcomes_PG.shape}; expected one row an index"
-            )
+            raise ValueError(f"{len(indices)} indices but outcomes of shape {outcomes_PG.shape}; expected one row an index")
         if ((outcomes_PG < 0) | (outcomes_PG > 1)).any():
             raise ValueError("an outcome lies outside [0, 1]; pass raw outcomes, not shaped rewards")
         self.advance(version)
@@ -201,9 +195,7 @@ class Difficulty:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if len(state["right"]) != len(self):
-            raise ValueError(
-                f"saved difficulty of {len(state['right'])} problems, this run has {len(self)}; use the same file"
-            )
+            raise ValueError(f"saved difficulty of {len(state['right'])} problems, this run has {len(self)}; use the same file")
         self._right_N, self._wrong_N = np.array(state["right"], np.float32), np.array(state["wrong"], np.float32)
         self._seen_at_N = np.array(state["seen_at"], np.int32)
         self.version, self._calibration = int(state["version"]), dict(state["calibration"])

@@ -139,9 +139,7 @@ def train_samples(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG:
     samples = []
     for p in (p for p, fate in enumerate(fates) if fate == TRAINED):
         prompt = rollouts.prompts[p].encoded
-        for completion, verdict, advantage in zip(
-            rollouts.completions[p], rollouts.verdicts[p], advantages_PG[p], strict=True
-        ):
+        for completion, verdict, advantage in zip(rollouts.completions[p], rollouts.verdicts[p], advantages_PG[p], strict=True):
             if verdict.score is not None:
                 own = ~completion.forced
                 encoded = prompt.extended(completion.token_ids, own)

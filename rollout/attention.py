@@ -1,9 +1,9 @@
 """Variable-length attention on PyTorch's SDPA, for packed sequences where flash-attention does not run.
 
-Importing this module registers `VARLEN` with transformers. Its name holds "flash" on purpose: transformers passes cumulative sequence
-lengths (`cu_seq_lens_q`) only to implementations so named, in the decoder and, for GLM-4V's vision tower, per image. Sequences are laid
-side by side as [1, heads, T, head_dim]; each attends to itself alone. Without sequence lengths the call is transformers' ordinary SDPA,
-so the same loaded model also serves padded batches and cached decoding.
+Importing this module registers `VARLEN` with transformers. Its name holds "flash" on purpose: transformers passes cumulative
+sequence lengths (`cu_seq_lens_q`) only to implementations so named, in the decoder and, for GLM-4V's vision tower, per image.
+Sequences are laid side by side as [1, heads, T, head_dim]; each attends to itself alone. Without sequence lengths the call is
+transformers' ordinary SDPA, so the same loaded model also serves padded batches and cached decoding.
 """
 
 import torch

@@ -52,9 +52,7 @@ class BudgetTracker:
         opens_B = (phase_B == OPENING) & (tokens_B == self._open_id)
         in_thought_B = (phase_B == OPENING) | (phase_B == THINKING)
         self._thought_B += in_thought_B & ~opens_B
-        closes_B = (in_thought_B & (tokens_B == self._close_id)) | (
-            forced_B & (self._inserted_B == len(self._forced_ids))
-        )
+        closes_B = (in_thought_B & (tokens_B == self._close_id)) | (forced_B & (self._inserted_B == len(self._forced_ids)))
         phase_B = torch.where(in_thought_B, THINKING, phase_B)
         self._phase_B = torch.where(closes_B, ANSWERING, phase_B)
         return tokens_B, forced_B, self._answered_B >= self._answer_limit

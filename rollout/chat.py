@@ -40,9 +40,7 @@ class ChatRenderer:
         self._template = getattr(processor, "chat_template", None) or self.tokenizer.chat_template
         if not self._template:
             raise ValueError("the checkpoint has no chat template; save one with its tokenizer or processor")
-        self._loader = (
-            MediaLoader(processor, cache_bytes=cache_bytes) if hasattr(processor, "image_processor") else None
-        )
+        self._loader = MediaLoader(processor, cache_bytes=cache_bytes) if hasattr(processor, "image_processor") else None
         self._header, thinking_prefill = self._generation_prompt(thinking=True)
         _, nothink_prefill = self._generation_prompt(thinking=False)
         self._prefill = {True: thinking_prefill, False: nothink_prefill}

@@ -66,14 +66,10 @@ class PackedInputs:
         media = self.media and MediaBatch(
             self.media.pixels_PC.to(device), self.media.grids_N3.to(device), self.media.feature_rows.to(device)
         )
-        return PackedInputs(
-            self.input_ids.to(device), self.position_ids.to(device), self.cu_seqlens.to(device), media
-        )
+        return PackedInputs(self.input_ids.to(device), self.position_ids.to(device), self.cu_seqlens.to(device), media)
 
 
-def load_policy(
-    path: str, *, device: str = "cpu", dtype: str = "float32", varlen: bool = True
-) -> tuple[PreTrainedModel, Any]:
+def load_policy(path: str, *, device: str = "cpu", dtype: str = "float32", varlen: bool = True) -> tuple[PreTrainedModel, Any]:
     """Loads (model, processor) from a Hugging Face directory; a text-only model comes with its tokenizer.
 
     `varlen` selects attention that understands packed sequences: flash-attention 2 on CUDA (not yet run on GPU),

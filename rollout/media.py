@@ -43,9 +43,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise MediaError(
-            f"{path}: cannot be read ({error.strerror}); media paths are relative to the data file"
-        ) from error
+        raise MediaError(f"{path}: cannot be read ({error.strerror}); media paths are relative to the data file") from error
 
 
 def _decode(data: bytes, path: Path) -> Image.Image:

@@ -81,9 +81,7 @@ class SharedPrefixCache:
         for packed, padded in zip((key, value), stored, strict=True):
             padded[self._rows].transpose(1, 2)[inside] = packed[0].transpose(0, 1)
 
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
+    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
         """Appends one token's key and value [B, K, 1, D] and attends: query [B, H, 1, D] -> [B, 1, H, D]."""
         batch, kv_heads, _, width = key.shape
         keys, values = self._grown(layer, key, value)
@@ -152,9 +150,7 @@ def shared_prefix_attention(
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if cu_seq_lens_q is not None:
         shared_prefix_cache.write_prefix(layer, key, value)
-        return varlen_attention(
-            module, query, key, value, None, scaling=scaling, is_causal=True, cu_seq_lens_q=cu_seq_lens_q
-        )
+        return varlen_attention(module, query, key, value, None, scaling=scaling, is_causal=True, cu_seq_lens_q=cu_seq_lens_q)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return shared_prefix_cache.attend(layer, query, key, value, scale), None
 

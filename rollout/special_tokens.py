@@ -54,6 +54,4 @@ class SpecialTokens:
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text. Defused tokens come out as plain text; nothing is added at the ends."""
         pieces = [piece for piece in text.split(_BREAK) if piece]
-        return (
-            [id for ids in self._tokenizer(pieces, add_special_tokens=False).input_ids for id in ids] if pieces else []
-        )
+        return [id for ids in self._tokenizer(pieces, add_special_tokens=False).input_ids for id in ids] if pieces else []

@@ -106,17 +106,15 @@ class TransformersEngine:
         device, limit = self._model.device, sampling.max_new_tokens
         prompt_of_N = torch.repeat_interleave(torch.tensor(counts)).to(device)
         lengths_P = torch.tensor([len(prompt.encoded.input_ids) for prompt in prompts], device=device)
-        next_position_P = torch.tensor(
-            [int(prompt.encoded.position_ids.max()) + 1 for prompt in prompts], device=device
-        )
+        next_position_P = torch.tensor([int(prompt.encoded.position_ids.max()) + 1 for prompt in prompts], device=device)
         cache = SharedPrefixCache(lengths_P, prompt_of_N, self._decoder.config.num_hidden_layers)
         tracker = self._tracker(prompts, prompt_of_N, budget)
         trace = Trace(len(prompt_of_N), limit, device)
         hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
         for step in range(limit):
-            uniforms_N = torch.rand(
-                len(prompt_of_N), generator=generator, dtype=torch.float64, device=generator.device
-            ).to(device)
+            uniforms_N = torch.rand(len(prompt_of_N), generator=generator, dtype=torch.float64, device=generator.device).to(
+                device
+            )
             logits_BV = self._model.get_output_embeddings()(hidden_BD)
             token_B, logprob_B = sample_tokens(logits_BV, sampling, uniforms_N[trace.rows_B], self._suppressed_V)
             forced_B = spent_B = torch.zeros_like(trace.done_B)
@@ -138,9 +136,7 @@ class TransformersEngine:
         )
         return [[next(completions) for _ in range(count)] for count in counts]
 
-    def _tracker(
-        self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budget: ThinkingBudget
-    ) -> BudgetTracker | None:
+    def _tracker(self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budget: ThinkingBudget) -> BudgetTracker | None:
         if budget.think_tokens is None and budget.answer_tokens is None:
             return None
         open_id, close_id = self._renderer.token_id("<think>"), self._renderer.token_id("</think>")

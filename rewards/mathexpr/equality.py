@@ -115,15 +115,8 @@ def _equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
         if ambiguous:  # "log" means either; what matches under one reading is right
             ten = Node("num", (), Fraction(10))
             e = Node("const", (), "e")
-            return any(
-                _equal(_with_log_base(reference, base), _with_log_base(answer, base), tolerance) for base in (e, ten)
-            )
-    if (
-        not symbols(reference)
-        and not symbols(answer)
-        and not contains(reference, "app")
-        and not contains(answer, "app")
-    ):
+            return any(_equal(_with_log_base(reference, base), _with_log_base(answer, base), tolerance) for base in (e, ten))
+    if not symbols(reference) and not symbols(answer) and not contains(reference, "app") and not contains(answer, "app"):
         return constants_equal(reference, answer, tolerance)
     return functions_equal(reference, answer, tolerance)
 
@@ -163,9 +156,7 @@ def _fraction(value: Any) -> Fraction:
     return -size if sign else size
 
 
-def _near(
-    reference: Node, answer: Node, wanted: Fraction, found: Fraction, tolerance: Tolerance, decimals: bool
-) -> bool:
+def _near(reference: Node, answer: Node, wanted: Fraction, found: Fraction, tolerance: Tolerance, decimals: bool) -> bool:
     gap = abs(wanted - found)
     if tolerance.rtol is not None and gap <= Fraction(tolerance.rtol) * abs(wanted):
         return True

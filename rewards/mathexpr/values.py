@@ -47,11 +47,7 @@ def nodes_equal(reference: Node, answer: Node, policy: Policy) -> bool:
 
 def _as_matrix(node: Node) -> Node:
     """`[[1, 2], [3, 4]]` as the matrix of its rows; anything else as it is."""
-    if (
-        node.op != "tuple"
-        or node.value != "[]"
-        or not all(arg.op == "tuple" and arg.value == "[]" for arg in node.args)
-    ):
+    if node.op != "tuple" or node.value != "[]" or not all(arg.op == "tuple" and arg.value == "[]" for arg in node.args):
         return node
     width = len(node.args[0].args)
     if any(len(row.args) != width for row in node.args):
@@ -84,9 +80,7 @@ def _same_up_to_constant(reference: Node, answer: Node, policy: Policy) -> bool:
     constants = [name for name in ("C", "c", "C_1", "K") if name in symbols(answer)]
     if not constants or answer.op != "add" or symbol(constants[0]) not in answer.args:
         return False
-    own = next(
-        (name for name in ("C", "c", "C_1", "K") if reference.op == "add" and symbol(name) in reference.args), None
-    )
+    own = next((name for name in ("C", "c", "C_1", "K") if reference.op == "add" and symbol(name) in reference.args), None)
     if own is None and not policy.question_has_integral:
         return False
     left = _without_term(reference, own) if own else reference
@@ -170,6 +164,4 @@ def _solves(relation: Node, value: Node, policy: Policy, name: str | None = None
         return False
     second = Node("add", (at(number(0)), Node("mul", (number(-2), at(number(1)))), at(number(2))))
     first = Node("add", (at(number(1)), Node("neg", (at(number(0)),))))
-    return functions_equal(second, number(0), policy.tolerance) and not functions_equal(
-        first, number(0), policy.tolerance
-    )
+    return functions_equal(second, number(0), policy.tolerance) and not functions_equal(first, number(0), policy.tolerance)

@@ -74,9 +74,9 @@ def nano_config(
 def _initialise(model: Glm4vForConditionalGeneration, seed: int) -> None:
     """Fan-in initial weights that let visual tokens be heard.
 
-    transformers' default (std 0.02 everywhere) left the vision tower's output at a standard deviation of 0.005 against 0.02 for
-    text, under unit-variance branches of the sandwich norms: the decoder could not hear it. Here every linear map keeps variance,
-    text embeddings and image features start at the same scale, and each residual branch adds a fraction of it.
+    transformers' default (std 0.02 everywhere) left the vision tower's output at a standard deviation of 0.005 against 0.02
+    for text, under unit-variance branches of the sandwich norms: the decoder could not hear it. Here every linear map keeps
+    variance, text embeddings and image features start at the same scale, and each residual branch adds a fraction of it.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
@@ -104,7 +104,7 @@ def _match_scale(model: Glm4vForConditionalGeneration, generator: torch.Generato
 
 
 def build_processor() -> Glm4vProcessor:
-    """Tokenizer, image and video processors and chat template as GLM-4V's processor; images of whole cells are not resampled."""
+    """Tokenizer, image and video processors and chat template as GLM-4V's processor; images of whole cells stay as they are."""
     tokenizer = build_tokenizer()
     size = {"shortest_edge": CELL * CELL, "longest_edge": CELL * CELL * 1024}
     return Glm4vProcessor(

@@ -142,8 +142,10 @@ def draw_document(rng: np.random.Generator, hardness: float) -> Document:
 
 
 def patchify(image: Image.Image, patch: int = CELL // 2, merge: int = 2, temporal: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """(float32 [P, C * temporal * patch * patch], int64 grid [t, h, w]) as `Glm4vImageProcessor` makes them for images of whole cells."""
-    scaled = (np.asarray(image, np.float32) / 255 - np.array(OPENAI_CLIP_MEAN, np.float32)) / np.array(OPENAI_CLIP_STD, np.float32)
+    """(float32 [P, C * temporal * patch * patch], int64 grid [t, h, w]) as `Glm4vImageProcessor` makes them of whole cells."""
+    scaled = (np.asarray(image, np.float32) / 255 - np.array(OPENAI_CLIP_MEAN, np.float32)) / np.array(
+        OPENAI_CLIP_STD, np.float32
+    )
     rows, columns = image.height // patch, image.width // patch
     blocks = scaled.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3).transpose(0, 3, 1, 4, 6, 2, 5)
     frames = np.repeat(blocks[..., None, :, :], temporal, axis=5)

@@ -1,7 +1,7 @@
 """Pre-trains the nano model on documents drawn on the fly: `python -m rlcs.nano.pretrain --out runs/nano`.
 
-Resumable: run the same command again. The learning rate warms up, stays, and falls linearly over the last `--decay` steps, so that
-`--steps` can be raised later without redoing what was learnt. Axis suffixes as in `rollout.forward`.
+Resumable: run the same command again. The learning rate warms up, stays, and falls linearly over the last `--decay` steps, so
+that `--steps` can be raised later without redoing what was learnt. Axis suffixes as in `rollout.forward`.
 """
 
 import json
@@ -83,7 +83,9 @@ def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.95), fused=True)
 
 
-def save_state(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, step: int) -> None:
+def save_state(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, step: int
+) -> None:
     """Writes the training state beside `path` and renames it, so that a kill leaves the old one or the new one."""
     partial = path.with_suffix(".partial")
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.bit_generator.state, "step": step}
@@ -110,7 +112,12 @@ def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_ever
         optimizer.load_state_dict(state["optimizer"])
         rng.bit_generator.state, step = state["rng"], state["step"]
     held_out = draw_batch(np.random.default_rng(10_000 + recipe.seed), encoder, 1.0, 24_000)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress, (out / "log.jsonl").open("a") as log:
         bar = progress.add_task("pre-training", total=recipe.steps, completed=step)
         started, seen, losses = time.monotonic(), 0, []
@@ -129,7 +136,12 @@ def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_ever
             losses.append(loss.item())
             seen += sum(len(d.input_ids) for d in batch)
             if step % 50 == 0 or step == recipe.steps:
-                row = {"step": step, "loss": float(np.mean(losses)), "grad_norm": float(norm), "lr": recipe.learning_rate(step - 1)}
+                row = {
+                    "step": step,
+                    "loss": float(np.mean(losses)),
+                    "grad_norm": float(norm),
+                    "lr": recipe.learning_rate(step - 1),
+                }
                 row["tokens_per_s"] = seen / (time.monotonic() - started)
                 if step % 250 == 0 or step == recipe.steps:
                     row |= {f"accuracy/{kind}": value for kind, value in accuracy(model, held_out).items()}

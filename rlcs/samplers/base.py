@@ -74,8 +74,7 @@ class DomainShares:
         size_D = np.array([len(members) for members in self.members])
         if n > size_D[self.share_D > 0].sum():
             raise ValueError(
-                f"{n} groups a step but only {size_D[self.share_D > 0].sum()} problems to draw from; "
-                "lower groups_per_step"
+                f"{n} groups a step but only {size_D[self.share_D > 0].sum()} problems to draw from; lower groups_per_step"
             )
         self._owed_D += n * self.share_D
         quota_D = np.clip(np.floor(self._owed_D), 0, size_D).astype(np.int64)

@@ -132,9 +132,7 @@ class CurriculumSampler:
             mine = verdicts[(self.shares.domain_N[indices] == domain) & (verdicts != "abstained")]
             if len(mine):
                 invalid, past = float(np.mean(mine != "mixed")), self._invalid_D[domain]
-                self._invalid_D[domain] = (
-                    invalid if np.isnan(past) else self._memory * past + (1 - self._memory) * invalid
-                )
+                self._invalid_D[domain] = invalid if np.isnan(past) else self._memory * past + (1 - self._memory) * invalid
 
     def select(self, indices: np.ndarray, outcomes_PG: np.ndarray, n: int) -> np.ndarray:
         """The most balanced groups of each domain, up to its share of `n`."""
@@ -155,8 +153,7 @@ class CurriculumSampler:
     def metrics(self) -> dict[str, float]:
         state_N = self.snapshot()["state"]
         counts = {
-            f"share/{state}": float(np.mean(state_N == state))
-            for state in ("window", "outside", "retired", "deferred", "due")
+            f"share/{state}": float(np.mean(state_N == state)) for state in ("window", "outside", "retired", "deferred", "due")
         }
         domains: dict[str, float] = {}
         for name, invalid, expansion in zip(self.shares.names, self._invalid_D, self.expansion(), strict=True):

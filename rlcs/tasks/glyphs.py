@@ -42,7 +42,9 @@ def draw_glyph(
     image.paste(colour, (*corner, corner[0] + mask.width, corner[1] + mask.height), mask)
 
 
-def draw_row(image: Image.Image, text: str, left: int, top: int, *, font: str = FONTS[0], size: int = 24, colour: Colour = (0, 0, 0)) -> None:
+def draw_row(
+    image: Image.Image, text: str, left: int, top: int, *, font: str = FONTS[0], size: int = 24, colour: Colour = (0, 0, 0)
+) -> None:
     """Draws `text` one character to a cell of 28 pixels, from the cell whose corner is (left, top)."""
     for place, char in enumerate(text):
         centre = (left + CELL * (place + 0.5), top + CELL / 2)

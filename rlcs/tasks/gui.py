@@ -1,7 +1,7 @@
 """Acting on a rendered screen of labelled widgets. The answer is an action as JSON with a box in 0-1000 coordinates.
 
-Level 1: two buttons with one-letter labels. 2: four. 3: two-letter labels and text fields. 4: labels that share letters, widgets off
-the grid. 5: the target named by its place beside another widget.
+Level 1: two buttons with one-letter labels. 2: four. 3: two-letter labels and text fields. 4: labels that share letters,
+widgets off the grid. 5: the target named by its place beside another widget.
 """
 
 import json

@@ -11,7 +11,7 @@ from rlcs.tasks.glyphs import CELL, FONTS, READABLE, add_noise, draw_glyph
 
 @dataclass(frozen=True)
 class Rendering:
-    """How a string is drawn: number of characters, pitch and jitter in pixels, noise as a fraction of full scale, degrees of tilt."""
+    """How a string is drawn: characters, pitch and jitter in pixels, noise as a fraction of full scale, tilt in degrees."""
 
     lengths: tuple[int, int]
     fonts: int

@@ -1,7 +1,7 @@
 """Writes procedural problems as JSON Lines and PNG: training and held-out problems for RL, reference conversations for SFT.
 
-Training and held-out files never share content: every sample falls on one side by a hash of its reasoning and answer (the expression of
-math, the string of ocr, the target and its place of gui), whatever its seed and however it is rendered.
+Training and held-out files never share content: every sample falls on one side by a hash of its reasoning and answer (the
+expression of math, the string of ocr, the target and its place of gui), whatever its seed and however it is rendered.
 """
 
 import hashlib
@@ -62,10 +62,10 @@ def write_tasks(
     seed: int = 0,
     console: Console | None = None,
 ) -> dict[str, int]:
-    """Writes `train.jsonl` and `heldout.jsonl` (problems), `sft.jsonl` and `sft_heldout.jsonl` (conversations) and `images/` in `out`.
+    """Writes problems (`train.jsonl`, `heldout.jsonl`), examples (`sft.jsonl`, `sft_heldout.jsonl`) and `images/` in `out`.
 
-    Counts are per domain and are spread evenly over its levels. Every draw comes from (seed, file, domain, level), so that a file
-    does not change with the sizes of the others. Nothing appears in `out` before all is written.
+    Counts are per domain and are spread evenly over its levels. Every draw comes from (seed, file, domain, level), so that a
+    file does not change with the sizes of the others. Nothing appears in `out` before all is written.
 
     Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level.
     """

@@ -67,9 +67,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory, problems: Path) -> Path:
             prompt = renderer.prompt(messages, root=problems.parent, thinking=thinking).encoded
             ids = np.array(renderer.special.encode(said))
             # Advantage 1 against the likelihood itself makes the policy gradient that of supervised learning.
-            samples.append(
-                TrainSample(prompt.extended(ids, np.ones(len(ids), bool)), np.zeros(len(ids), np.float32), 1.0)
-            )
+            samples.append(TrainSample(prompt.extended(ids, np.ones(len(ids), bool)), np.zeros(len(ids), np.float32), 1.0))
     config = RlConfig(model="-", problems="-", out="-", lr=4e-3, old_logprobs="trainer", token_budget=4096)  # type: ignore[arg-type]
     learner = Learner(model, config)
     for step in range(60):

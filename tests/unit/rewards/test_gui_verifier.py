@@ -83,9 +83,7 @@ def test_overlap_agrees_with_counting_cells(a: tuple[int, ...], b: tuple[int, ..
     assert iou(tuple(map(float, a)), tuple(map(float, b))) == pytest.approx(expected)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "point,inside", [([100, 100], True), ([200, 150], True), ([201, 150], False), ([99, 99], False)]
-)
+@pytest.mark.parametrize("point,inside", [([100, 100], True), ([200, 150], True), ([201, 150], False), ([99, 99], False)])
 def test_point_in_box_includes_the_edges(point: list[int], inside: bool) -> None:
     verdict = judge({"action_type": "click", "point": point}, CLICK)
     assert (verdict.score, verdict.correct) == (float(inside), inside)
@@ -135,9 +133,7 @@ def test_every_parameter_must_be_right() -> None:
 
 def test_scroll_direction_and_keys_must_agree() -> None:
     assert judge({"action_type": "scroll", "direction": "Down"}, {"action_type": "scroll", "direction": "down"}).correct
-    assert not judge(
-        {"action_type": "scroll", "direction": "up"}, {"action_type": "scroll", "direction": "down"}
-    ).correct
+    assert not judge({"action_type": "scroll", "direction": "up"}, {"action_type": "scroll", "direction": "down"}).correct
     assert judge("key(keys='c + Ctrl')", "key(keys='ctrl+c')").correct
     assert not judge("key(keys='ctrl+v')", "key(keys='ctrl+c')").correct
 

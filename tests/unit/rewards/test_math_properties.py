@@ -136,9 +136,7 @@ def test_any_reference_is_accepted_or_refused_and_accepted_ones_pay_themselves(r
     assert verdict.status in ("format_error", "bad_reference") or verdict.correct is True
 
 
-@pytest.mark.parametrize(
-    "text", ["(", "1+", "\\frac{1}", "^2", "{}", "1 2", "\\end{matrix}", "\\unknown", "|x", "a)", "10_n"]
-)
+@pytest.mark.parametrize("text", ["(", "1+", "\\frac{1}", "^2", "{}", "1 2", "\\end{matrix}", "\\unknown", "|x", "a)", "10_n"])
 def test_incomplete_expressions_are_refused(text: str) -> None:
     with pytest.raises((MathError, AssertionError)):
         parse(text)

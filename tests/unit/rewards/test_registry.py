@@ -66,9 +66,7 @@ def test_reference_is_parsed_once() -> None:
             raise BadReference("bad-word")
         return raw
 
-    entry = registry.Verifier(
-        "test-once", (), registry.NoArgs, reference, lambda *a: Outcome(1.0, True), lambda *a: True
-    )
+    entry = registry.Verifier("test-once", (), registry.NoArgs, reference, lambda *a: Outcome(1.0, True), lambda *a: True)
     args = registry.build_args(entry, None)
     for _ in range(3):
         registry.read_reference(entry, "good", args)

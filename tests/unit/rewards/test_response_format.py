@@ -89,9 +89,7 @@ def test_style_is_never_guessed() -> None:
         parse_response("x", style="guess")  # type: ignore[arg-type]
 
 
-_PIECES = st.sampled_from(
-    ["<think>", "</think>", B, E, "<answer>", "</answer>", "4", " ", "\n", "<|user|>", "\\boxed{4}"]
-)
+_PIECES = st.sampled_from(["<think>", "</think>", B, E, "<answer>", "</answer>", "4", " ", "\n", "<|user|>", "\\boxed{4}"])
 
 
 @given(st.lists(_PIECES, max_size=12).map("".join) | st.text(), st.sampled_from(["box", "answer"]))

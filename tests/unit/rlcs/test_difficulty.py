@@ -29,9 +29,7 @@ def test_mixed_probability_agrees_with_drawing_rates_and_groups() -> None:
     for alpha, beta, group_size in ((1.0, 1.0, 8), (0.3, 2.0, 4), (9.0, 1.5, 8), (40.0, 40.0, 2)):
         right = rng.binomial(group_size, rng.beta(alpha, beta, 200_000))
         simulated = np.mean((right > 0) & (right < group_size))
-        assert mixed_group_probability(np.array(alpha), np.array(beta), group_size) == pytest.approx(
-            simulated, abs=0.005
-        )
+        assert mixed_group_probability(np.array(alpha), np.array(beta), group_size) == pytest.approx(simulated, abs=0.005)
 
 
 def test_a_group_of_one_is_never_mixed() -> None:
@@ -64,9 +62,7 @@ def test_posterior_before_any_evidence_is_the_offline_rate_at_prior_strength() -
 
 
 def test_unknown_offline_rates_come_from_their_cell_then_their_domain_then_a_half() -> None:
-    difficulty = Difficulty(
-        ["math", "math", "math", "math", "ocr"], ["1", "1", "1", "2", None], [0.2, 0.4, None, None, None]
-    )
+    difficulty = Difficulty(["math", "math", "math", "math", "ocr"], ["1", "1", "1", "2", None], [0.2, 0.4, None, None, None])
     alpha, beta = difficulty.posterior()
     # The domain's mean is taken over its problems once the cells are filled: (0.2 + 0.4 + 0.3) / 3.
     np.testing.assert_allclose(alpha / (alpha + beta), [0.2, 0.4, 0.3, 0.3, 0.5])

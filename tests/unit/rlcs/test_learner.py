@@ -106,9 +106,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor],
 
 
 @pytest.mark.parametrize("aggregation", ["sample", "token"])
-def test_gradient_equals_that_of_plain_autograd_on_one_sample_at_a_time(
-    samples: list[TrainSample], aggregation: str
-) -> None:
+def test_gradient_equals_that_of_plain_autograd_on_one_sample_at_a_time(samples: list[TrainSample], aggregation: str) -> None:
     changes = {"loss_aggregation": aggregation, "temperature": 0.7}
     assert_same(plain_gradient(samples, settings(**changes)), gradient_of_update(samples, **changes))
 
@@ -159,9 +157,7 @@ def test_importance_cap_scales_tokens_by_how_unlikely_the_rollout_found_them(sam
 
 
 @pytest.mark.parametrize("old_logprobs", ["rollout", "trainer"])
-def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(
-    samples: list[TrainSample], old_logprobs: str
-) -> None:
+def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(samples: list[TrainSample], old_logprobs: str) -> None:
     metrics = {}
     for updates in (1, 3):
         config = settings(updates_per_step=updates, lr=3e-3, old_logprobs=old_logprobs)
@@ -175,9 +171,7 @@ def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(
 def test_updates_raise_the_probability_of_the_better_response(samples: list[TrainSample]) -> None:
     model = fresh_model()
     learner = Learner(model, settings(lr=1e-3))
-    good, bad = (
-        [TrainSample(samples[i].encoded, samples[i].rollout_logprobs, sign)] for i, sign in ((4, 1.0), (5, -1.0))
-    )
+    good, bad = ([TrainSample(samples[i].encoded, samples[i].rollout_logprobs, sign)] for i, sign in ((4, 1.0), (5, -1.0)))
     before = [float(learner._frozen_logprobs(group)[0].sum()) for group in (good, bad)]
     learner.update([*good, *bad], 0, np.random.default_rng(0))
     after = [float(learner._frozen_logprobs(group)[0].sum()) for group in (good, bad)]

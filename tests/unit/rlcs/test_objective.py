@@ -41,9 +41,7 @@ def numpy_loss(
     if not per_sample:
         return float(np.mean(terms))
     ends = np.cumsum(lengths)
-    return float(
-        np.mean([np.mean(terms[end - length : end]) for end, length in zip(ends, lengths, strict=True) if length])
-    )
+    return float(np.mean([np.mean(terms[end - length : end]) for end, length in zip(ends, lengths, strict=True) if length]))
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -69,9 +67,7 @@ def test_rewards_that_differ_by_float32_rounding_alone_give_exactly_zero() -> No
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=16), st.floats(0.1, 10), st.floats(-3, 3))
-def test_normalised_advantages_ignore_shift_and_scale_of_rewards(
-    rewards: list[float], scale: float, shift: float
-) -> None:
+def test_normalised_advantages_ignore_shift_and_scale_of_rewards(rewards: list[float], scale: float, shift: float) -> None:
     base = torch.tensor([rewards], dtype=torch.float64)
     if float(base.max() - base.min()) < 1e-3:
         return
@@ -119,9 +115,7 @@ def test_loss_agrees_with_a_token_by_token_float64_computation(aggregation: str)
     logp, old, advantage = rng.normal(-1, 0.4, tokens), rng.normal(-1, 0.4, tokens), rng.normal(0, 1, tokens)
     weights = token_weights(torch.tensor(lengths), aggregation).double()  # type: ignore[arg-type]
     loss, stats = policy_loss(torch.from_numpy(logp), torch.from_numpy(old), torch.from_numpy(advantage), weights)
-    assert float(loss) == pytest.approx(
-        numpy_loss(logp, old, advantage, lengths, 0.2, 0.28, aggregation == "sample"), rel=1e-6
-    )
+    assert float(loss) == pytest.approx(numpy_loss(logp, old, advantage, lengths, 0.2, 0.28, aggregation == "sample"), rel=1e-6)
     ratio = np.exp(logp - old)
     metrics = stats.metrics()
     assert metrics["clip_fraction_low"] == pytest.approx(np.mean((ratio < 0.8) & (advantage < 0)))

@@ -83,9 +83,7 @@ def test_mixed_groups_beyond_the_share_of_their_domain_are_surplus_least_balance
 
 
 def test_abstained_samples_have_no_reward_and_are_not_trained_on() -> None:
-    assert (
-        np.isnan(STEP.rewards_PG[4]).tolist() == np.isnan(STEP.outcomes_PG[4]).tolist() == [False, False, True, False]
-    )
+    assert np.isnan(STEP.rewards_PG[4]).tolist() == np.isnan(STEP.outcomes_PG[4]).tolist() == [False, False, True, False]
     advantages = advantages_of(STEP, config())
     samples = train_samples(STEP, ["", "", "", "", "trained", ""], advantages)
     assert len(samples) == 3
@@ -127,9 +125,7 @@ def test_a_metric_without_a_single_known_value_is_left_out() -> None:
     assert metrics["abstained_fraction"] == 1
 
 
-def test_rollout_table_keeps_unknown_rewards_null_and_shows_the_fate(
-    tmp_path: Path, sampler: CurriculumSampler
-) -> None:
+def test_rollout_table_keeps_unknown_rewards_null_and_shows_the_fate(tmp_path: Path, sampler: CurriculumSampler) -> None:
     fates = group_fates(STEP, sampler, 2)
     advantages = advantages_of(STEP, config())
     (tmp_path / "t.parquet").write_bytes(parquet_bytes(rollout_table(STEP, fates, advantages, step=7)))

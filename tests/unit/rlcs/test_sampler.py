@@ -212,9 +212,7 @@ def test_curriculum_meets_more_mixed_groups_than_uniform_on_a_population_of_fixe
     """Rates from near 0 to near 1, unknown to the sampler, half of a tier's problems unlike the rest."""
     rng = np.random.default_rng(0)
     tiers = [str(index % 5) for index in range(1000)]
-    rates = np.clip(
-        np.array([0.97, 0.85, 0.5, 0.1, 0.01])[np.arange(1000) % 5] + rng.normal(0, 0.05, 1000), 0.001, 0.999
-    )
+    rates = np.clip(np.array([0.97, 0.85, 0.5, 0.1, 0.01])[np.arange(1000) % 5] + rng.normal(0, 0.05, 1000), 0.001, 0.999)
     mixed = {}
     for name in ("uniform", "rlcs"):
         difficulty = Difficulty(["math"] * 1000, tiers, [None] * 1000)

@@ -11,9 +11,7 @@ from rollout.transformers_engine import TransformersEngine
 OPEN, CLOSE, NEWLINE, WORD = 1, 2, 3, 9
 
 
-def run(
-    sampled: list[int], budget: ThinkingBudget, *, phase: int = OPENING
-) -> tuple[list[int], list[bool], int | None]:
+def run(sampled: list[int], budget: ThinkingBudget, *, phase: int = OPENING) -> tuple[list[int], list[bool], int | None]:
     """Feeds one sequence; -> (tokens, forced, step at which the answer budget was spent)."""
     tracker = BudgetTracker(torch.tensor([phase]), budget, open_id=OPEN, close_id=CLOSE, forced_ids=[CLOSE, NEWLINE])
     tokens, forced = [], []
@@ -73,9 +71,7 @@ def test_sequences_of_a_batch_do_not_disturb_each_other():
 
 def test_dropping_sequences_keeps_the_state_of_the_others():
     budget = ThinkingBudget(think_tokens=2)
-    tracker = BudgetTracker(
-        torch.tensor([OPENING] * 3), budget, open_id=OPEN, close_id=CLOSE, forced_ids=[CLOSE, NEWLINE]
-    )
+    tracker = BudgetTracker(torch.tensor([OPENING] * 3), budget, open_id=OPEN, close_id=CLOSE, forced_ids=[CLOSE, NEWLINE])
     tracker.step(torch.tensor([OPEN, OPEN, WORD]))
     tracker.step(torch.tensor([WORD, WORD, WORD]))
     tracker.keep(torch.tensor([0, 2]))

@@ -62,20 +62,13 @@ def test_prompt_has_the_ids_and_pixels_of_the_checkpoints_own_processor(renderer
         add_generation_prompt=True,
         enable_thinking=thinking,
     )
-    names = [
-        part["image"]
-        for message in messages
-        for part in message["content"]
-        if isinstance(part, dict) and "image" in part
-    ]
+    names = [part["image"] for message in messages for part in message["content"] if isinstance(part, dict) and "image" in part]
     images = [Image.open(root / name) for name in names]
     theirs = processor(text=[text], images=images or None, return_tensors="np")
     assert ours.encoded.input_ids.tolist() == theirs["input_ids"][0].tolist()
     assert not ours.encoded.loss_mask.any()
     if names:
-        np.testing.assert_array_equal(
-            np.concatenate([m.pixel_values for m in ours.encoded.media]), theirs["pixel_values"]
-        )
+        np.testing.assert_array_equal(np.concatenate([m.pixel_values for m in ours.encoded.media]), theirs["pixel_values"])
         np.testing.assert_array_equal(np.stack([m.grid_thw for m in ours.encoded.media]), theirs["image_grid_thw"])
 
 
@@ -90,16 +83,12 @@ def test_positions_equal_the_models_rope_index(renderer, processor, nano, root, 
 
 
 @pytest.mark.parametrize(("fps", "stamps"), [(1.0, "024"), (0.5, "048"), (None, "012")])
-def test_video_of_frames_has_the_processors_layout_time_stamps_and_positions(
-    renderer, processor, nano, root, fps, stamps
-):
+def test_video_of_frames_has_the_processors_layout_time_stamps_and_positions(renderer, processor, nano, root, fps, stamps):
     part = {"type": "video", "video": "clip"} | ({} if fps is None else {"fps": fps})
     encoded = renderer.prompt([user(part, "What moves?")], root=root, thinking=True).encoded
     frames = [np.asarray(Image.open(path)) for path in sorted((root / "clip").iterdir())]
     clip = np.stack([*frames, frames[-1]])
-    metadata = VideoMetadata(
-        total_num_frames=6, fps=fps or processor.video_processor.fps, frames_indices=list(range(6))
-    )
+    metadata = VideoMetadata(total_num_frames=6, fps=fps or processor.video_processor.fps, frames_indices=list(range(6)))
     text = "[gMASK]<sop><|user|>\n<|begin_of_video|><|video|><|end_of_video|>What moves?<|assistant|>\n"
     theirs = processor(
         text=[text],

@@ -195,9 +195,7 @@ def test_a_generator_carries_on_between_calls_as_its_state_says(nano, renderer, 
 def test_sequences_that_leave_the_batch_do_not_change_the_others(nano, renderer, prompts, budget):
     sampling = SamplingParams(temperature=1.5, max_new_tokens=80)
     kept, dropped = (
-        TransformersEngine(nano, renderer, compact_below=share).generate(
-            prompts, 8, sampling, budget, generator=seeded(2)
-        )
+        TransformersEngine(nano, renderer, compact_below=share).generate(prompts, 8, sampling, budget, generator=seeded(2))
         for share in (0.0, 1.0)
     )
     assert len({len(completion.token_ids) for group in kept for completion in group}) >= 4
@@ -206,9 +204,7 @@ def test_sequences_that_leave_the_batch_do_not_change_the_others(nano, renderer,
 
 def test_prefill_in_small_passes_changes_nothing(nano, renderer, prompts):
     whole, pieces = (
-        TransformersEngine(nano, renderer, prefill_tokens=tokens).generate(
-            prompts, 2, SamplingParams(), generator=seeded()
-        )
+        TransformersEngine(nano, renderer, prefill_tokens=tokens).generate(prompts, 2, SamplingParams(), generator=seeded())
         for tokens in (16384, 1)
     )
     assert_same(whole, pieces)
@@ -225,13 +221,9 @@ def test_waves_hold_every_completion_once_within_the_batch_limit(n, max_batch):
     lengths = [5, 90, 17, 17, 3, 44]
     waves = _waves(lengths, n, max_batch)
     assert all(sum(count for _, count in wave) <= max_batch for wave in waves)
-    totals = [
-        sum(count for wave in waves for index, count in wave if index == prompt) for prompt in range(len(lengths))
-    ]
+    totals = [sum(count for wave in waves for index, count in wave if index == prompt) for prompt in range(len(lengths))]
     assert totals == [n] * len(lengths)
-    assert (
-        len(waves) <= -(-len(lengths) // max(1, max_batch // n)) if n <= max_batch else len(waves) <= n * len(lengths)
-    )
+    assert len(waves) <= -(-len(lengths) // max(1, max_batch // n)) if n <= max_batch else len(waves) <= n * len(lengths)
 
 
 def test_stop_token_is_kept_in_the_tokens_and_left_out_of_the_text(nano, renderer, prompts):

@@ -27,9 +27,7 @@ def nucleus_brute_force(probs: np.ndarray, top_p: float) -> set[int]:
 def test_frequencies_match_the_tempered_softmax_by_chi_square(temperature, top_p):
     logits = torch.tensor([2.0, -1.0, 0.5, 0.0, 1.0, -3.0])
     count = 60_000
-    tokens, _ = sample_tokens(
-        logits.expand(count, -1), SamplingParams(temperature=temperature, top_p=top_p), uniforms(count)
-    )
+    tokens, _ = sample_tokens(logits.expand(count, -1), SamplingParams(temperature=temperature, top_p=top_p), uniforms(count))
     weights = np.exp(logits.double().numpy() / temperature)
     probs = weights / weights.sum()
     kept = nucleus_brute_force(probs, top_p)
@@ -57,9 +55,7 @@ def test_logprobs_are_those_of_the_distribution_sampled_from(top_p):
 
 def test_draw_inverts_the_cumulative_distribution():
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log().expand(5, -1)
-    tokens, _ = sample_tokens(
-        logits, SamplingParams(), torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71], dtype=torch.float64)
-    )
+    tokens, _ = sample_tokens(logits, SamplingParams(), torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71], dtype=torch.float64))
     assert tokens.tolist() == [0, 0, 1, 1, 2]
 
 

@@ -1,0 +1,53 @@
+# `make quickstart` and `make test` need nothing but Python 3.11 or 3.12 and make; each builds .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/quickstart
+
+.PHONY: setup quickstart test unit integration lint format nano clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints/cpu.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	# torch first and alone: what follows then finds it installed and does not choose another build of it.
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev]'
+	touch $@
+
+# The whole chain on the embedded nano model; docs/quickstart.md walks through it. Begins anew each time.
+quickstart: setup
+	rm -rf $(RUN) $(RUN).partial
+	$(BIN)/rlcs tasks $(RUN)/data --seed 0 --train 1200 --heldout 300 --sft 2000 --sft-heldout 100
+	$(BIN)/rlcs check $(RUN)/data/train.jsonl $(RUN)/data/heldout.jsonl $(RUN)/data/sft.jsonl
+	$(BIN)/rlcs sft configs/sft/nano.yaml
+	$(BIN)/rlcs eval configs/eval/nano.yaml model=$(RUN)/sft out=$(RUN)/eval-sft
+	$(BIN)/rlcs rl configs/rl/nano.yaml
+	$(BIN)/rlcs eval configs/eval/nano.yaml model=$(RUN)/rl out=$(RUN)/eval-rl
+	$(BIN)/rlcs report $(RUN)/report --before $(RUN)/eval-sft --after $(RUN)/eval-rl --rl $(RUN)/rl --sft $(RUN)/sft
+
+test: setup
+	$(BIN)/python -m pytest
+
+unit: setup
+	$(BIN)/python -m pytest -m "not integration"
+
+integration: setup
+	$(BIN)/python -m pytest -m integration
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pre-trains the embedded model anew (hours on two cores); resumes where it was stopped.
+nano: setup
+	$(BIN)/python -m rlcs.nano.pretrain --out runs/nano --export assets/nano
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

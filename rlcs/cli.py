@@ -1,0 +1,166 @@
+"""The `rlcs` command: one function a verb, each handing on to the module that does the work.
+
+Modules are imported by the verb that needs them, so that `rlcs --help` and `rlcs score` do not wait for torch.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+app = typer.Typer(
+    name="rlcs",
+    help="Post-training of vision-language models: SFT, verifiable rewards, RL with curriculum sampling.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; configs/ holds those we ship")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings to change, dotted keys")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved configuration and the plan, and stop")]
+Resume = Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")]
+
+
+@app.command()
+def sft(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, dry_run: DryRun = False) -> None:
+    """Supervised fine-tuning on box-token chains of thought (docs/sft.md)."""
+    from rlcs.config import load_config
+    from sft.config import SftConfig
+
+    settings = load_config(SftConfig, config, overrides or [])
+    if dry_run:
+        from rlcs.plan import print_plan, sft_plan
+
+        print_plan(Console(), settings, sft_plan(settings))
+        return
+    from sft.train import run_sft
+
+    _say(f"final checkpoint: {run_sft(settings, resume=resume)}")
+
+
+@app.command()
+def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, dry_run: DryRun = False) -> None:
+    """Reinforcement learning on verifiable rewards (docs/rl.md, docs/curriculum.md)."""
+    from rlcs.config import load_config
+    from rlcs.rl_config import RlConfig
+
+    settings = load_config(RlConfig, config, overrides or [])
+    if dry_run:
+        from rlcs.plan import print_plan, rl_plan
+
+        print_plan(Console(), settings, rl_plan(settings))
+        return
+    from rlcs.rl import run_rl
+
+    _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
+
+
+@app.command("eval")
+def evaluate(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """pass@1, pass@k and greedy accuracy per domain, level and mode (docs/evaluation.md)."""
+    from rlcs.config import load_config
+    from rlcs.eval_config import EvalConfig
+
+    settings = load_config(EvalConfig, config, overrides or [])
+    if dry_run:
+        from rlcs.plan import eval_plan, print_plan
+
+        print_plan(Console(), settings, eval_plan(settings))
+        return
+    from rlcs.evaluate import run_eval
+
+    run_eval(settings)
+    _say(f"written: {settings.out}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="directory to write report.md and its plots in")],
+    before: Annotated[Path, typer.Option(help="output of `rlcs eval` before RL")],
+    after: Annotated[Path, typer.Option(help="output of `rlcs eval` after RL")],
+    rl: Annotated[Path, typer.Option(help="the RL run directory")],
+    sft: Annotated[Path | None, typer.Option(help="the SFT run directory")] = None,
+) -> None:
+    """A page with plots: what RL changed on held-out problems, and how difficulty moved."""
+    from rlcs.report import write_report
+
+    _say(f"written: {write_report(out, before=before, after=after, rl_run=rl, sft_run=sft)}")
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON Lines of problems or SFT examples")],
+) -> None:
+    """Every error of a data file with its line and mend, and a table of what is in it (docs/data.md)."""
+    from rlcs.check import check_file, print_report
+
+    console = Console()
+    sound = True
+    for file in files:
+        found = check_file(file, console=console)
+        print_report(found, console)
+        sound = sound and found.ok
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tasks(
+    out: Annotated[Path, typer.Argument(help="directory to create")],
+    domain: Annotated[list[str] | None, typer.Option(help="a family to write; repeat for several (default: all)")] = None,
+    level: Annotated[list[int] | None, typer.Option(help="a level to write; repeat for several (default: all)")] = None,
+    train: Annotated[int, typer.Option(min=0, help="training problems of each domain")] = 1000,
+    heldout: Annotated[int, typer.Option(min=0, help="held-out problems of each domain")] = 300,
+    sft: Annotated[int, typer.Option(min=0, help="SFT examples of each domain")] = 1000,
+    sft_heldout: Annotated[int, typer.Option(min=0, help="held-out SFT examples of each domain")] = 100,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Write procedural problems with images, and SFT examples that solve such problems (docs/tasks.md)."""
+    from rlcs.tasks import write_tasks
+
+    counts = {"train": train, "heldout": heldout, "sft": sft, "sft_heldout": sft_heldout}
+    for name, lines in write_tasks(out, domains=domain, levels=level, seed=seed, **counts).items():
+        _say(f"{out / name}: {lines} lines")
+
+
+@app.command()
+def score(
+    in_file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="rows with id, domain, answer, response")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="verdicts, one line a row, in the file's order")],
+    workers: Annotated[int, typer.Option(min=0, help="scoring processes; 0: one a core")] = 0,
+    timeout_s: Annotated[float, typer.Option(help="seconds one response may take before its verdict is an abstention")] = 5.0,
+    memory_mb: Annotated[int, typer.Option(help="memory of each scoring process")] = 2048,
+    style: Annotated[Literal["box", "answer"], typer.Option(help="response format: GLM-4.5V's or GLM-4.1V's")] = "box",
+    plugin: Annotated[list[str] | None, typer.Option(help="module that registers verifiers of your own")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, no summary")] = False,
+) -> None:
+    """Score a file of responses with the verifiers of their domains (docs/rewards.md)."""
+    from rewards.cli import score_file
+
+    limits = {"workers": workers or None, "timeout_s": timeout_s, "memory_mb": memory_mb}
+    score_file(in_file, out, **limits, style=style, plugins=tuple(plugin or ()), quiet=quiet)  # type: ignore[arg-type]
+
+
+def _say(text: str) -> None:
+    Console().print(escape(text), highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The console script. Bad input ends in one clear message and exit status 2, not in a traceback."""
+    try:
+        app()
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("RLCS_TRACEBACK"):
+            raise
+        Console(stderr=True).print(f"[red]error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print("[dim](RLCS_TRACEBACK=1 shows where it was raised)[/]")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
