@@ -1,0 +1,82 @@
+"""What a command would do, for `--dry-run`: the resolved configuration, then its size, without loading a model."""
+
+from collections import Counter
+from pathlib import Path
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rlcs.config import to_yaml
+from rlcs.eval_config import EvalConfig
+from rlcs.problems import load_problems
+from rlcs.rl_config import RlConfig
+from sft.config import SftConfig
+from sft.data import load_examples
+
+Plan = list[tuple[str, str]]
+
+
+def sft_plan(config: SftConfig) -> Plan:
+    """Examples, epochs and optimiser steps of an SFT run. Raises what loading the data raises."""
+    loaded = load_examples(config.data, style=config.style)
+    steps = config.total_steps(len(loaded.examples))
+    return [
+        ("model", _presence(Path(config.model))),
+        ("examples", _by_domain(example.domain for example in loaded.examples)),
+        ("rejected", ", ".join(f"{count} {reason}" for reason, count in loaded.rejected.items()) or "none"),
+        ("optimiser steps", f"{steps:,} of {config.batch_size} examples"),
+        ("examples seen", f"{steps * config.batch_size:,}, about {config.nothink_ratio:.0%} of them without thinking"),
+        ("run directory", _presence(config.out)),
+    ]
+
+
+def rl_plan(config: RlConfig) -> Plan:
+    """Problems, groups and rollouts of an RL run. Raises what loading the problems raises."""
+    problems = load_problems(config.problems)
+    least = config.groups_per_step * config.group_size
+    most = least * (config.curriculum.max_expansion if config.sampler == "rlcs" else 1.0)
+    return [
+        ("model", _presence(Path(config.model))),
+        ("problems", _by_domain(problem.domain for problem in problems)),
+        ("steps", f"{config.steps:,} of {config.groups_per_step} groups of {config.group_size}"),
+        ("rollouts a step", f"{least:,}" if most == least else f"{least:,} to {most:,.0f} (oversampling)"),
+        ("rollouts in all", f"at most {config.steps * most:,.0f}"),
+        ("tokens a response", f"at most {config.think_tokens + config.answer_tokens + 4}"),
+        ("run directory", _presence(config.out)),
+    ]
+
+
+def eval_plan(config: EvalConfig) -> Plan:
+    """Problems and responses of an evaluation. Raises what loading the problems raises."""
+    problems = load_problems(config.problems)
+    domains = Counter(problem.domain for problem in problems)
+    if config.max_per_domain is not None:
+        domains = Counter({domain: min(count, config.max_per_domain) for domain, count in domains.items()})
+    each = len(config.modes) * (config.samples + config.greedy)
+    return [
+        ("model", _presence(Path(config.model))),
+        ("problems", _by_domain(domains.elements())),
+        ("modes", ", ".join(config.modes)),
+        ("responses", f"{domains.total() * each:,}"),
+        ("written to", _presence(config.out)),
+    ]
+
+
+def print_plan(console: Console, config: BaseModel, plan: Plan) -> None:
+    """The resolved configuration as YAML, then the plan."""
+    console.print(escape(to_yaml(config)), highlight=False)
+    table = Table(title="plan", show_header=False)
+    for name, value in plan:
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+def _presence(path: Path) -> str:
+    return f"{path} ({'exists' if path.exists() else 'does not exist yet'})"
+
+
+def _by_domain(domains: object) -> str:
+    counts = Counter(domains)  # type: ignore[call-overload]
+    return f"{counts.total():,}: " + ", ".join(f"{count:,} {domain}" for domain, count in sorted(counts.items()))
