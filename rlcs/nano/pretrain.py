@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlcs.nano.build import build_model, save_nano
 from rlcs.nano.corpus import DocumentEncoder, EncodedDocument, draw_document
+from rlcs.nano.curve import draw_log, read_log
 from rlcs.nano.tokenizer import build_tokenizer
 from rollout.attention import VARLEN
 from rollout.forward import hidden_states, pack, token_logprobs
@@ -96,6 +97,12 @@ def save_state(
     partial.rename(path)
 
 
+def _rewind(log: Path, step: int) -> None:
+    """Drops the lines of steps that the saved state does not know and that will be done again."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+    log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
+
+
 def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_every: int = 250) -> None:
     """Trains to `recipe.steps`, from the state in `out` if there is one; at the end writes the model to `export`."""
     out.mkdir(parents=True, exist_ok=True)
@@ -111,6 +118,7 @@ def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_ever
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         rng.bit_generator.state, step = state["rng"], state["step"]
+        _rewind(out / "log.jsonl", step)
     held_out = draw_batch(np.random.default_rng(10_000 + recipe.seed), encoder, 1.0, 24_000)
     columns = (
         TextColumn("{task.description}"),
@@ -151,9 +159,10 @@ def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_ever
                 progress.update(bar, completed=step, description=f"pre-training, loss {row['loss']:.3f}")
             if step % save_every == 0 or step == recipe.steps:
                 save_state(state_file, model, optimizer, rng, step)
+    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+    draw_log(read_log(out / "log.jsonl"), out / "curve.png")
     if export is not None:
         save_nano(model, export)
-        (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
 
 
 def main(
