@@ -98,19 +98,47 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
                     rows += response_rows(scored, mode, greedy=sampling.temperature == 0)
                     bar.update(task, advance=len(chunk) * n)
 
-    responses = pa.Table.from_pylist(rows, schema=RESPONSES)
-    summary = {
-        "model": str(checkpoint),
-        "problems": str(config.problems),
-        "problem_count": len(problems),
-        "responses": len(rows),
-        "groups": summarise(Scores.of(responses), config.pass_k),
-        **clock.metrics(generated_tokens=sum(row["tokens"] for row in rows), packed_tokens=0),
-    }
-    _write(config, summary, responses)
-    for table in console_tables(summary["groups"]):
+    evaluation = write_evaluation(config, rows, model=str(checkpoint), costs=_costs(clock, rows))
+    for table in console_tables(evaluation.summary["groups"]):
         console.print(table)
+    return evaluation
+
+
+def write_evaluation(config: EvalConfig, rows: Sequence[dict[str, Any]], *, model: str, costs: dict[str, Any]) -> Evaluation:
+    """Summarises the rows of `response_rows` and writes the evaluation directory `config.out`.
+
+    Each file appears atomically; eval.json goes first and comes last, so where it stands the others belong to it.
+    """
+    responses = pa.Table.from_pylist(rows, schema=RESPONSES)
+    scores = Scores.of(responses)
+    summary = {
+        "model": model,
+        "problems": str(config.problems),
+        "problem_count": len(scores.ids),
+        "responses": len(rows),
+        "groups": summarise(scores, config.pass_k),
+        **costs,
+    }
+    run = RunDir(config.out)
+    (config.out / "eval.json").unlink(missing_ok=True)
+    run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    run.atomic_write("responses.parquet", parquet_bytes(responses))
+    run.atomic_write("eval.json", json.dumps(summary, indent=1))
+    run.close()
     return Evaluation(config, summary, responses)
+
+
+def _costs(clock: Clock, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Generated tokens, seconds of each part and in all, tokens a second while generating, peak memory."""
+    tokens = sum(row["tokens"] for row in rows)
+    spent = clock.metrics(generated_tokens=tokens, packed_tokens=0)
+    seconds = {name.removeprefix("seconds/"): value for name, value in spent.items() if name.startswith("seconds/")}
+    return {
+        "generated_tokens": tokens,
+        "seconds": {"total": seconds.pop("step"), **seconds},
+        "tokens_per_s": spent["tokens_per_s/generate"],
+        "peak_memory_mb": spent["peak_memory_mb"],
+    }
 
 
 def choose(problems: Sequence[Problem], most: int | None, seed: int) -> list[Problem]:
@@ -198,16 +226,6 @@ def media_of(problem: Problem) -> list[str]:
 
 def _chunks(problems: Sequence[Problem], size: int) -> list[Sequence[Problem]]:
     return [problems[start : start + size] for start in range(0, len(problems), size)]
-
-
-def _write(config: EvalConfig, summary: dict[str, Any], responses: pa.Table) -> None:
-    """All files, each atomically; eval.json goes first and comes last, so where it stands the others belong to it."""
-    run = RunDir(config.out)
-    (config.out / "eval.json").unlink(missing_ok=True)
-    run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    run.atomic_write("responses.parquet", parquet_bytes(responses))
-    run.atomic_write("eval.json", json.dumps(summary, indent=1))
-    run.close()
 
 
 def _bar(console: Console) -> Progress:

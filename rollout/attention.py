@@ -16,7 +16,7 @@ VARLEN = "varlen_flash_sdpa"
 
 
 def _equal_length_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, length: int, scale: float, causal: bool
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, length: int, scale: float, causal: bool
 ) -> torch.Tensor:
     """Attention of N sequences of one length laid end to end: [N*L, heads, head_dim] each -> [N*L, heads, head_dim]."""
     q, k, v = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in (query, key, value))
@@ -25,26 +25,30 @@ def _equal_length_attention(
 
 
 def _causal_ragged(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Right-pads every sequence to the longest. Under a causal mask no real query sees a pad key, so no mask is needed."""
     longest = int(lengths.max())
     offsets = torch.arange(longest, device=starts.device)
     inside = offsets < lengths[:, None]
     rows = torch.where(inside, starts[:, None] + offsets, 0).flatten()
-    padded = _equal_length_attention(*(x.index_select(0, rows) for x in (query, key, value)), longest, scale, causal=True)
+    padded = _equal_length_attention(
+        *(x.index_select(0, rows) for x in (query, key, value)), length=longest, scale=scale, causal=True
+    )
     return padded.index_select(0, inside.flatten().nonzero().squeeze(1))
 
 
 def _bidirectional_ragged(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """One batched call for each distinct length: images come in few sizes, and a batch needs no mask."""
     out = torch.empty_like(query)
     for length in lengths.unique().tolist():
         mine = starts[lengths == length]
         rows = (mine[:, None] + torch.arange(length, device=starts.device)).flatten()
-        part = _equal_length_attention(*(x.index_select(0, rows) for x in (query, key, value)), length, scale, causal=False)
+        part = _equal_length_attention(
+            *(x.index_select(0, rows) for x in (query, key, value)), length=length, scale=scale, causal=False
+        )
         out = out.index_copy(0, rows, part)
     return out
 
@@ -83,9 +87,9 @@ def varlen_attention(
     starts = cu_seq_lens_q[:-1].long()
     first = int(lengths[0])
     if bool((lengths == first).all()):
-        out = _equal_length_attention(*rows, first, scale, causal)
+        out = _equal_length_attention(*rows, length=first, scale=scale, causal=causal)
     else:
-        out = (_causal_ragged if causal else _bidirectional_ragged)(*rows, starts, lengths, scale)
+        out = (_causal_ragged if causal else _bidirectional_ragged)(*rows, starts=starts, lengths=lengths, scale=scale)
     return out.unsqueeze(0), None
 
 
