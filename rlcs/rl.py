@@ -28,6 +28,7 @@ from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.forward import load_policy
 from rollout.transformers_engine import TransformersEngine
+from sft.checkpoint import resolve_model
 from sft.rundir import RunDir
 
 
@@ -40,10 +41,10 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     console = console or Console()
     if config.threads:
         torch.set_num_threads(config.threads)
-    run = RunDir(config.out)
+    run = RunDir(config.out, resume=resume, loggers=config.loggers)
     checkpoint = run.last_checkpoint() if resume else None
     problems = load_problems(config.problems)
-    model, processor = load_policy(str(checkpoint or config.model), device=config.device, dtype=config.dtype)
+    model, processor = load_policy(str(checkpoint or resolve_model(config.model)), device=config.device, dtype=config.dtype)
     renderer = ChatRenderer(processor)
     engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
     learner, sampler = Learner(model, config), build_sampler(config, problems)
