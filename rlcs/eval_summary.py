@@ -96,9 +96,9 @@ class Scores:
         domains, tiers = (np.array([problems[id][part] for id in ids], dtype=np.str_) for part in (0, 1))
         return cls(ids, domains, tiers, modes, greedy=greedy, **counts)
 
-    def columns(self, mode: str) -> list[int]:
+    def columns(self, mode: str) -> np.ndarray:
         """Places along M of one mode, or of all for "both"."""
-        return list(range(len(self.modes))) if mode == BOTH else [self.modes.index(mode)]
+        return np.array([m for m, name in enumerate(self.modes) if mode in (name, BOTH)], np.int64)
 
     def pass_at(self, k: int, mode: str = BOTH) -> np.ndarray:
         """pass@k of each problem [P]: the mean over modes of the estimate in each; NaN where there is none."""
@@ -170,15 +170,16 @@ def as_json(estimate: Estimate) -> dict[str, Any]:
 
 
 def percent(estimate: dict[str, Any], *, interval: bool = False) -> str:
-    """An estimate of a summary in per cent, "62.1" or "62.1 [58.0, 66.2]"; "-" where undefined."""
+    """An estimate of a summary in per cent, "62.1" or "62.1 ±4.1"; "-" where undefined."""
     if estimate["mean"] is None:
         return "-"
     text = f"{100 * estimate['mean']:.1f}"
     if not interval:
         return text
-    return (
-        f"{text} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]" if estimate["low"] is not None else f"{text} [-]"
-    )
+    if estimate["low"] is None:
+        return f"{text} ±?"
+    # Half the width; the longer side, as the other may have been cut at 0 or 1.
+    return f"{text} ±{100 * max(estimate['mean'] - estimate['low'], estimate['high'] - estimate['mean']):.1f}"
 
 
 def console_tables(groups: Sequence[dict[str, Any]]) -> Iterator[Table]:
@@ -192,9 +193,9 @@ def console_tables(groups: Sequence[dict[str, Any]]) -> Iterator[Table]:
 
 def _table(title: str, groups: Sequence[dict[str, Any]]) -> Table:
     levels = any(group["tier"] for group in groups)
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("domain")
-    table.add_column("level" if levels else "mode")
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, padding=0)
+    table.add_column("domain", no_wrap=True)
+    table.add_column("level" if levels else "mode", no_wrap=True)
     ks = [k for k in groups[0]["pass_at"] if k != "1"]
     greedy = any(group["greedy"]["n"] for group in groups)
     names = ["n", "pass@1", *(f"pass@{k}" for k in ks), *(["greedy"] if greedy else []), "reward", "format", "tokens", "cut"]
