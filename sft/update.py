@@ -1,0 +1,97 @@
+"""One optimiser update on packed examples, the learning rate, the optimiser.
+
+Axis suffixes: T target tokens (those with loss) of the examples at hand, laid end to end; D hidden.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rollout.encoded import Encoded
+from rollout.forward import hidden_states, pack, token_logprobs
+from sft.config import SftConfig
+from sft.packing import first_fit
+from sft.tally import Tally
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A rendered example and what its loss is filed under."""
+
+    encoded: Encoded
+    domain: str
+    nothink: bool
+
+    def __post_init__(self) -> None:
+        if not self.targets or self.encoded.loss_mask[0]:
+            raise ValueError(
+                f"{self.targets} target tokens, first token masked in: {bool(self.encoded.loss_mask[0])}; expected "
+                "a prompt and then at least one target"
+            )
+
+    @property
+    def targets(self) -> int:
+        """Tokens that carry loss."""
+        return int(self.encoded.loss_mask.sum())
+
+
+def packs(samples: Sequence[Sample], token_budget: int) -> list[list[Sample]]:
+    """The samples of each forward pass."""
+    lengths = [len(sample.encoded.input_ids) for sample in samples]
+    return [[samples[index] for index in bin] for bin in first_fit(lengths, token_budget)]
+
+
+def target_states(model: PreTrainedModel, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One packed forward pass: (hidden states [T, D] that predict the target tokens, those tokens int64 [T])."""
+    vision = getattr(model.config, "vision_config", None)
+    encoded = [sample.encoded for sample in samples]
+    packed = pack(encoded, merge_size=getattr(vision, "spatial_merge_size", 2)).to(model.device)
+    places = torch.from_numpy(np.flatnonzero(np.concatenate([one.loss_mask for one in encoded]))).to(model.device)
+    return hidden_states(model, packed).index_select(0, places - 1), packed.input_ids[places]
+
+
+def update(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], *, token_budget: int, grad_clip: float
+) -> tuple[Tally, float]:
+    """One update on the mean loss over all target tokens of `samples`. -> (losses, gradient norm before clipping).
+
+    The mean is taken over the whole update before it is cut into packs, so `token_budget` does not change the gradient.
+    Raises FloatingPointError when the gradient is not finite; the weights are then untouched.
+    """
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    total, tally = sum(sample.targets for sample in samples), Tally()
+    for members in packs(samples, token_budget):
+        hidden_TD, targets_T = target_states(model, members)
+        logprobs_T = token_logprobs(model, hidden_TD, targets_T)
+        assert isinstance(logprobs_T, torch.Tensor)
+        (-logprobs_T.sum() / total).backward()
+        for sample, own in zip(members, logprobs_T.detach().split([sample.targets for sample in members]), strict=True):
+            tally.add(sample.domain, nothink=sample.nothink, loss=-float(own.sum()), tokens=sample.targets)
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip))
+    if not math.isfinite(norm):
+        raise FloatingPointError(
+            f"the gradient norm is {norm}: training has diverged; resume from the last checkpoint with a lower lr"
+        )
+    optimizer.step()
+    return tally, norm
+
+
+def build_optimizer(model: PreTrainedModel, config: SftConfig) -> torch.optim.AdamW:
+    """AdamW with decoupled weight decay on matrices and none on vectors (norms, biases)."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices, vectors = ([p for p in trained if (p.ndim > 1) == wanted] for wanted in (True, False))
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True)
+
+
+def learning_rate(config: SftConfig, step: int, total: int) -> float:
+    """Rate of the 0-based `step` of `total`: linear warm-up to `lr`, then a cosine down to `min_lr_ratio` of it."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    progress = min(1.0, (step - config.warmup_steps) / max(1, total - config.warmup_steps))
+    return config.lr * (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress)))
