@@ -37,7 +37,7 @@ class EvalConfig(BaseModel):
     samples: int = Field(default=4, ge=1)
     """Responses sampled to each problem in each mode."""
     pass_k: list[int] = []
-    """Values of k to report pass@k for, none above `samples`; empty: 1 and `samples`."""
+    """Values of k to report pass@k for, besides 1 and none above `samples`; empty: `samples`."""
     greedy: bool = True
     """Whether to add one greedy response (temperature 0) to each problem in each mode."""
     max_per_domain: int | None = Field(default=None, ge=1)
@@ -67,5 +67,5 @@ class EvalConfig(BaseModel):
             raise ValueError(
                 f"pass_k is {self.pass_k} with {self.samples} samples a problem; expected numbers from 1 to {self.samples}"
             )
-        self.pass_k = sorted({*self.pass_k} or {1, self.samples})
+        self.pass_k = sorted({1, *(self.pass_k or [self.samples])})
         return self

@@ -128,7 +128,7 @@ def natural(text: str) -> list[tuple[int, str]]:
 def summarise(scores: Scores, pass_k: Sequence[int]) -> list[dict[str, Any]]:
     """One entry for each domain and each of its tiers, in each mode and (with two modes or more) in both together.
 
-    Rates carry intervals over problems. Abstained responses count in `samples` and `abstained` and nowhere else.
+    `pass_k` holds 1. Rates carry intervals over problems. Abstained responses enter neither pass rates nor rewards.
     """
     modes = [*scores.modes, *([BOTH] if len(scores.modes) > 1 else [])]
     return [
@@ -209,7 +209,7 @@ def _table(title: str, groups: Sequence[dict[str, Any]]) -> Table:
             group["domain"] if group["domain"] != before else "",
             group["tier"] if levels else group["mode"],
             str(group["problems"]),
-            percent(group["pass_at"]["1"], interval=True) if "1" in group["pass_at"] else "-",
+            percent(group["pass_at"]["1"], interval=True),
             *(percent(group["pass_at"][k]) for k in ks),
             *([percent(group["greedy"])] if greedy else []),
             percent(group["reward"]),

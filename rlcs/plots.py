@@ -7,8 +7,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import PowerNorm, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from rlcs.estimates import Estimate
 
@@ -78,7 +80,7 @@ def pass_rates_png(levels: Mapping[str, Mapping[str, Pair]], whole: Mapping[str,
         for axes in panels[::COLUMNS]:
             axes.set_ylabel("pass@1 (%)")
             axes.set_ylim(0, 100)
-        swatches = [mpl.patches.Patch(color=_tint("#444444", shade)) for shade in SHADES]
+        swatches = [Patch(color=_tint("#444444", shade)) for shade in SHADES]
         labels = ["before RL", "after RL (whiskers: 95% interval over problems)"]
         figure.legend(swatches, labels, loc="outside upper left", ncols=2, handlelength=1.2)
         return _png(figure)
@@ -95,7 +97,7 @@ def difficulty_png(beliefs: Mapping[str, Mapping[int, np.ndarray]], window: tupl
         for domain, series in beliefs.items()
     }
     top = 100 * max(float(np.quantile(share, 0.99)) for share in shares.values())
-    norm = mpl.colors.PowerNorm(0.5, 0.0, max(top, 1.0))  # so that a few problems still show
+    norm = PowerNorm(0.5, 0.0, max(top, 1.0))  # so that a few problems still show
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(beliefs), height=3.1, share_y=True)
         for axes, (domain, series) in zip(panels, beliefs.items(), strict=True):
@@ -111,10 +113,10 @@ def difficulty_png(beliefs: Mapping[str, Mapping[int, np.ndarray]], window: tupl
         for axes in panels[::COLUMNS]:
             axes.set_ylabel("posterior mean pass rate (%)")
         figure.colorbar(mesh, ax=panels, label="problems (%)", pad=0.015, aspect=30, extend="max").outline.set_visible(False)
-        handles = [mpl.lines.Line2D([], [], color="#444444")]
+        handles = [Line2D([], [], color="#444444")]
         labels = ["mean over problems"]
         if window:
-            handles.append(mpl.lines.Line2D([], [], color="#222222", linewidth=1, linestyle=(0, (4, 3))))
+            handles.append(Line2D([], [], color="#222222", linewidth=1, linestyle=(0, (4, 3))))
             labels.append("window the sampler draws from")
         figure.legend(handles, labels, loc="outside upper left", ncols=2)
         return _png(figure)
@@ -135,7 +137,7 @@ def training_png(metrics: Sequence[Mapping[str, Any]], domains: Sequence[str]) -
             axes.set_ylim(bottom=0)
         for axes in panels[-COLUMNS:]:
             axes.set_xlabel("step")
-        handles = [mpl.lines.Line2D([], [], color=palette[domain]) for domain in domains]
+        handles = [Line2D([], [], color=palette[domain]) for domain in domains]
         figure.legend(handles, list(domains), loc="outside upper left", ncols=max(1, len(domains)))
         return _png(figure)
 

@@ -204,7 +204,8 @@ def _measures(comparison: Comparison) -> Iterator[str]:
     yield "## Other measures\n"
     head = ("domain", "mode", f"pass@{largest}", "greedy", "well-formed", "truncated", "tokens", "abstained", "flips + / -")
     yield from _table(head, rows)
-    yield "Flips: greedy responses wrong before and right after, and the other way round.\n"
+    if comparison.after.config.greedy:
+        yield "Flips: greedy responses wrong before and right after, and the other way round.\n"
 
 
 def _flips(comparison: Comparison, domain: str, mode: str) -> tuple[int, int]:

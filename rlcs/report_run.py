@@ -95,7 +95,7 @@ def run_section(run: RunRecord, sft: RunRecord | None, evaluations: Mapping[str,
     ]
     rows += [(f"evaluation {name}, seconds", f"{found['seconds']['total']:,.0f}") for name, found in evaluations.items()]
     if sft:
-        rows.append(("SFT before it", f"{len(sft.metrics):,} logged steps{_sft_seconds(sft)}"))
+        rows.append(("SFT before it", _sft(sft)))
     yield "## The run\n"
     yield "| | |\n|---|---|"
     yield from (f"| {name} | {value} |" for name, value in rows)
@@ -118,6 +118,9 @@ def _parts(run: RunRecord, seconds: float) -> str:
     return ", ".join(f"{name} {value:,.0f} ({100 * value / max(seconds, 1e-9):.0f}%)" for value, name in spent)
 
 
-def _sft_seconds(sft: RunRecord) -> str:
-    seconds = sft.total("seconds/step")
-    return f", {seconds:,.0f} seconds" if seconds else ""
+def _sft(sft: RunRecord) -> str:
+    held_out = [row["eval/loss"] for row in sft.metrics if row.get("eval/loss") is not None]
+    loss = f", held-out loss {held_out[-1]:.3f} nats a token" if held_out else ""
+    return (
+        f"{len(sft.metrics):,} steps, {sft.total('packed_tokens'):,.0f} tokens, {sft.total('seconds/step'):,.0f} seconds{loss}"
+    )

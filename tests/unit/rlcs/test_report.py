@@ -91,7 +91,7 @@ def fake_eval(out: Path, problems: list[Problem], skill: float, seed: int, **cha
     config = EvalConfig(model="m", problems=problems[0].root / "heldout.jsonl", out=out, samples=4, **changes)  # type: ignore[arg-type]
     rng, rows = np.random.default_rng(seed), []
     for mode in config.modes:
-        for n, greedy in ((4, False), (1, True)):
+        for n, greedy in ((4, False), *([(1, True)] if config.greedy else [])):
             rows += response_rows(fake_rollouts(problems, skill, n, rng, mode == "thinking"), mode, greedy=greedy)
     return write_evaluation(config, rows, model=f"runs/{out.name}", costs={"seconds": {"total": 12.0}})
 
@@ -177,6 +177,26 @@ def test_figures_of_the_run_are_sums_over_its_steps(runs: Path, report: Path) ->
     assert figures_of(text, "| rollouts |")[1] == f"{8 * groups:,.0f} in {groups:,.0f} groups of 8"
     assert figures_of(text, "| mixed groups")[1].startswith(f"{100 * mixed:.1f}% (gui ")
     assert figures_of(text, "| seconds |")[1] == "50: generate 33 (67%), train 11 (22%)"
+
+
+def test_the_sft_run_before_it_is_counted_up_to_its_last_held_out_loss(runs: Path, tmp_path: Path) -> None:
+    sft = RunDir(tmp_path / "sft", loggers=())
+    sft.atomic_write("config.yaml", "lr: 0.001")
+    for step, loss in enumerate([float("nan"), 0.5, 0.25]):
+        sft.log(step, {"packed_tokens": 1000.0, "seconds/step": 2.0} | ({"eval/loss": loss} if step != 1 else {}))
+    evals = {"before": runs / "before", "after": runs / "after"}
+    path = write_report(tmp_path / "r", **evals, rl_run=runs / "rl", sft_run=tmp_path / "sft", console=QUIET)
+    found = figures_of(path.read_text(), "| SFT before it |")[1]
+    assert found == "3 steps, 3,000 tokens, 6 seconds, held-out loss 0.250 nats a token"
+
+
+def test_one_mode_without_greedy_responses_makes_a_report_too(runs: Path, tmp_path: Path) -> None:
+    settings = {"modes": ["thinking"], "greedy": False}
+    for name, skill in (("before", 2.0), ("after", 4.5)):
+        fake_eval(tmp_path / name, make_problems(4), skill, 0, **settings)
+    path = write_report(tmp_path / "r", before=tmp_path / "before", after=tmp_path / "after", rl_run=runs / "rl", console=QUIET)
+    text = path.read_text()
+    assert "| both |" not in text and "first samples were wrong before" in text and "Flips" not in text
 
 
 def test_up_to_three_flipped_responses_of_each_domain_are_quoted_with_their_picture(report: Path) -> None:
