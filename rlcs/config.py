@@ -168,7 +168,7 @@ def _where(key: str, path: Path, lines: dict[str, int], overridden: dict[str, st
         return "the values together"
     parts = key.split(".")
     for override_key in reversed(overridden):
-        if f"{key}.".startswith(f"{override_key}."):
+        if f"{key}.".startswith(f"{override_key}.") or override_key.startswith(f"{key}."):
             return f"key '{key}' (override {overridden[override_key]!r})"
     for depth in range(len(parts), 0, -1):
         line = lines.get(".".join(parts[:depth]))
@@ -212,7 +212,7 @@ def _unknown_key(cls: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -17,6 +17,8 @@ OPTIONAL = ("verifier", "verifier_args", "tier", "pass_rate", "source")
 EXAMPLE_REQUIRED = ("id", "domain", "messages")
 EXAMPLE_OPTIONAL = ("tier", "source")
 
+MAX_NESTING = 64
+"""Levels of brackets in one line: what reads it further on must not run out of stack."""
 _MAX_LISTED = 20  # issues a ProblemFileError spells out
 _MAX_FOUND = 60  # characters of an offending value shown
 
@@ -117,15 +119,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | Issue]]:
 def parse_line(line: bytes, number: int) -> dict[str, Any] | Issue:
     """The JSON object of one line, or the issue why there is none."""
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        value = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Issue(number, None, None, f"not UTF-8 ({error.reason} at byte {error.start})", "save the file as UTF-8")
     except json.JSONDecodeError as error:
-        return Issue(number, None, None, f"not JSON ({error.msg} at column {error.colno})", "write one JSON object a line")
+        what = "begins with a byte-order mark" if line.startswith(b"\xef\xbb\xbf") else f"{error.msg} at column {error.colno}"
+        return Issue(number, None, None, f"not JSON ({what})", "write one JSON object a line")
     except (ValueError, RecursionError) as error:  # repeated keys, NaN, numbers of thousands of digits, deep nesting
         return Issue(number, None, None, f"not usable JSON ({error})", "mend the line")
     if not isinstance(value, dict):
         return Issue(number, None, None, f"found {kind_of(value)}; expected an object", "write one JSON object a line")
+    if line.count(b"[") + line.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
+        found = f"nested more than {MAX_NESTING} levels deep"
+        return Issue(number, None, None, found, "write the line without so many brackets")
     if b"\\ud" in line or b"\\uD" in line:
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -142,10 +148,9 @@ def problem_issues(line: Mapping[str, Any], number: int) -> list[Issue]:
         found = "found null; expected the reference answer"
         issues.append(Issue(number, id_of(line), "answer", found, "write it, or remove the line"))
     rate = line.get("pass_rate")
-    if rate is not None:
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            found = f"found {shown(rate)}; expected a number from 0 to 1"
-            issues.append(Issue(number, id_of(line), "pass_rate", found, "correct or remove it"))
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
+        found = f"found {shown(rate)}; expected a number from 0 to 1"
+        issues.append(Issue(number, id_of(line), "pass_rate", found, "correct or remove it"))
     issues.extend(_verifier_issues(line, number))
     return issues
 
@@ -225,6 +230,8 @@ def _message_fault(messages: Any, last: str) -> tuple[str, str] | None:
             fault = _part_fault(part, message["role"])
             if fault is not None:
                 return f"message {index}, part {place}: {fault[0]}", fault[1]
+    if not any(message["role"] == "user" for message in messages):
+        return "no message is the user's; expected one", "add the user's message"
     role, content = messages[-1]["role"], messages[-1]["content"]
     if role != last:
         other = "an SFT example ends in the assistant's message, a problem in the user's"
@@ -298,6 +305,18 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), "an object")
 
 
+def _nesting(value: Any) -> int:
+    """Levels of objects and lists in each other."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level if isinstance(outer, dict | list) for inner in _items(outer)]:
+        depth += 1
+    return depth + 1
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
 def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     pairs = list(pairs)
     found = dict(pairs)
@@ -309,3 +328,7 @@ def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+# Made once: `json.loads` makes a decoder for every call with hooks.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
