@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from rlcs.tasks.base import Family, Sample
+from rlcs.tasks.base import Family, Sample, check_level
 from rlcs.tasks.families import FAMILIES
 
 HELD_OUT_SHARE = 0.25  # of the content space; the rest is for training
-_ATTEMPTS = 200  # draws per wanted sample before a level is called exhausted
+_PATIENCE = 20  # draws without a new sample, for each one found, after which a level is called exhausted
+_LEAST_DRAWS = 2000
 
 
 def is_held_out(sample: Sample) -> bool:
@@ -32,21 +33,18 @@ def is_held_out(sample: Sample) -> bool:
 def draw_distinct(family: Family, level: int, count: int, *, held_out: bool, rng: np.random.Generator) -> list[Sample]:
     """`count` samples of one level on one side of the split, no two with the same question, answer and pixels.
 
-    Raises ValueError when the level has too few distinct samples.
+    There are fewer when the level has no more: some have few contents (one-digit sums).
     """
     found: dict[bytes, Sample] = {}
-    for _ in range(_ATTEMPTS * count):
-        if len(found) == count:
-            break
+    misses = 0
+    while len(found) < count and misses < max(_LEAST_DRAWS, _PATIENCE * len(found)):
         sample = family.generate(rng, level)
+        misses += 1
         if is_held_out(sample) == held_out:
             pixels = sample.image.tobytes() if sample.image is not None else b""
-            found.setdefault(f"{sample.question}\n{sample.boxed}\n".encode() + pixels, sample)
-    if len(found) < count:
-        side = "held-out" if held_out else "training"
-        raise ValueError(
-            f"{family.domain} level {level}: found {len(found)} distinct {side} problems, {count} were asked for; ask for fewer"
-        )
+            key = f"{sample.question}\n{sample.boxed}\n".encode() + pixels
+            if key not in found:
+                found[key], misses = sample, 0
     return list(found.values())
 
 
@@ -64,33 +62,58 @@ def write_tasks(
 ) -> dict[str, int]:
     """Writes problems (`train.jsonl`, `heldout.jsonl`), examples (`sft.jsonl`, `sft_heldout.jsonl`) and `images/` in `out`.
 
-    Counts are per domain and are spread evenly over its levels. Every draw comes from (seed, file, domain, level), so that a
-    file does not change with the sizes of the others. Nothing appears in `out` before all is written.
+    Counts are per domain and are spread evenly over its levels; what a level has too few distinct samples for comes from the
+    next. Every draw comes from (seed, file, domain, level), so that a file does not change with the sizes of the others.
+    Nothing appears in `out` before all is written, and nothing is left behind on failure.
 
-    Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level.
+    Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level,
+    a negative count, and when the last level has too few distinct samples.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; delete it or name another directory")
-    families = [_family(domain) for domain in domains or FAMILIES]
-    files = {"train": train, "heldout": heldout, "sft": sft, "sft_heldout": sft_heldout}
+    console = console or Console()
+    families = [_family(domain) for domain in dict.fromkeys(domains or FAMILIES)]
+    counts = {"train": train, "heldout": heldout, "sft": sft, "sft_heldout": sft_heldout}
+    shares = {name: [_shares(family, levels, name, count) for family in families] for name, count in counts.items()}
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    for serial, (name, count) in enumerate(files.items()):
-        with (partial / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            jobs = [(family, level, share) for family in families for level, share in _shares(family, levels, count)]
-            for family, level, share in track(jobs, f"{name}.jsonl", console=console or Console()):
-                rng = np.random.default_rng([seed, serial, list(FAMILIES).index(family.domain), level])
-                samples = draw_distinct(family, level, share, held_out=name.endswith("heldout"), rng=rng)
-                for place, sample in enumerate(samples):
-                    line = _line(sample, family.domain, level, f"{name}-{family.domain}-{level}-{place:04d}", partial)
-                    if name.startswith("sft"):
-                        line = _as_example(line, sample)
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    partial.rename(out)
-    return {f"{name}.jsonl": count * len(families) for name, count in files.items()}
+    try:
+        (partial / "images").mkdir(parents=True)
+        for serial, name in enumerate(counts):
+            with (partial / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+                jobs = [job for of_family in shares[name] for job in of_family]
+                missing = 0
+                for family, level, share in track(jobs, f"{name}.jsonl", console=console):
+                    rng = np.random.default_rng([seed, serial, list(FAMILIES).index(family.domain), level])
+                    wanted = share + missing
+                    samples = draw_distinct(family, level, wanted, held_out=name.endswith("heldout"), rng=rng)
+                    missing = wanted - len(samples)
+                    for place, sample in enumerate(samples):
+                        line = _line(sample, family.domain, level, f"{name}-{family.domain}-{level}-{place:04d}", partial)
+                        if name.startswith("sft"):
+                            line = _as_example(line, sample)
+                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    if missing:
+                        _report_shortage(name, family, level, len(samples), missing, jobs, console)
+                file.flush()
+                os.fsync(file.fileno())
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return {f"{name}.jsonl": count * len(families) for name, count in counts.items()}
+
+
+def _report_shortage(
+    name: str, family: Family, level: int, found: int, missing: int, jobs: Sequence[tuple[Family, int, int]], console: Console
+) -> None:
+    """Says that the next level makes up for what is missing. Raises ValueError when there is none."""
+    side = "held-out" if name.endswith("heldout") else "training"
+    what = f"{name}.jsonl: {family.domain} level {level} has no more than {found} distinct {side} problems"
+    later = [other for of, other, _ in jobs if of is family]
+    if level == later[-1]:
+        raise ValueError(f"{what}, {missing} more were asked for; ask for fewer, or for more levels")
+    console.print(f"{what}; {missing} more come from level {later[later.index(level) + 1]}", highlight=False)
 
 
 def _family(domain: str) -> Family:
@@ -99,11 +122,14 @@ def _family(domain: str) -> Family:
     return FAMILIES[domain]
 
 
-def _shares(family: Family, levels: Sequence[int] | None, count: int) -> Iterator[tuple[int, int]]:
-    """(level, samples) with `count` spread evenly; the first levels take what is left over."""
-    wanted = list(levels or range(1, family.levels + 1))
-    for place, level in enumerate(wanted):
-        yield level, count // len(wanted) + (place < count % len(wanted))
+def _shares(family: Family, levels: Sequence[int] | None, name: str, count: int) -> list[tuple[Family, int, int]]:
+    """(family, level, samples) with `count` spread evenly; the first levels take what is left over."""
+    if count < 0:
+        raise ValueError(f"{name} is {count}; expected 0 or more problems of each domain")
+    wanted = sorted(set(levels or range(1, family.levels + 1)))
+    for level in wanted:
+        check_level(family, level)
+    return [(family, level, count // len(wanted) + (place < count % len(wanted))) for place, level in enumerate(wanted)]
 
 
 def _line(sample: Sample, domain: str, level: int, name: str, root: Path) -> dict[str, Any]:
