@@ -260,7 +260,10 @@ def _progress(path: Path, console: Console | None) -> Iterator[Callable[[int], N
 
 
 def print_report(report: CheckReport, console: Console) -> None:
-    """A table per domain and tier, then the issues by field: the first few of each, and how many there are."""
+    """A table per domain and tier, then the issues by field: the first few of each, and how many there are.
+
+    Columns image and video count lines; pass rate is the mean over the problems that state one, and how many do.
+    """
     if report.tallies:
         console.print(_table(report))
     for name, colour, issues in (("error", "red", report.errors), ("warning", "yellow", report.warnings)):
@@ -280,14 +283,13 @@ def print_report(report: CheckReport, console: Console) -> None:
 
 def _table(report: CheckReport) -> Table:
     unit = "lines" if report.problems and report.examples else "problems" if report.problems else "examples"
-    table = Table("domain", "tier", unit, "with image", "with video", "with pass rate", "mean pass rate", "verifier")
-    for column in table.columns[2:7]:
+    table = Table("domain", "tier", unit, "image", "video", "pass rate", "verifier")
+    for column in table.columns[2:6]:
         column.justify = "right"
     for (domain, tier), tally in sorted(report.tallies.items(), key=lambda item: (item[0][0], item[0][1] or "")):
-        mean = "-" if tally.mean_pass_rate is None else f"{tally.mean_pass_rate:.3f}"
-        counts = [f"{count:,}" for count in (tally.lines, tally.with_image, tally.with_video, tally.with_pass_rate)]
-        verifiers = ", ".join(sorted(tally.verifiers)) or "-"
-        table.add_row(escape(domain), escape(tier or "-"), *counts, mean, escape(verifiers))
+        rate = "-" if tally.mean_pass_rate is None else f"{tally.mean_pass_rate:.3f} ({tally.with_pass_rate:,})"
+        counts = [f"{count:,}" for count in (tally.lines, tally.with_image, tally.with_video)]
+        table.add_row(escape(domain), escape(tier or "-"), *counts, rate, escape(", ".join(sorted(tally.verifiers)) or "-"))
     return table
 
 

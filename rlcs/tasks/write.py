@@ -113,7 +113,7 @@ def _report_shortage(
     later = [other for of, other, _ in jobs if of is family]
     if level == later[-1]:
         raise ValueError(f"{what}, {missing} more were asked for; ask for fewer, or for more levels")
-    console.print(f"{what}; {missing} more come from level {later[later.index(level) + 1]}", highlight=False)
+    console.print(f"{what}; {missing} more come from level {later[later.index(level) + 1]}", highlight=False, soft_wrap=True)
 
 
 def _family(domain: str) -> Family:

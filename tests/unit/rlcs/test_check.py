@@ -287,7 +287,7 @@ def test_the_printed_report_groups_and_caps_the_errors(tmp_path: Path) -> None:
 def test_the_printed_report_of_a_sound_file_is_a_table(tmp_path: Path) -> None:
     text = printed(check(tmp_path, {**PROBLEM, "tier": "level-1", "pass_rate": 0.5}))
     row = next(line for line in text.splitlines() if "level-1" in line)
-    assert row.replace("│", " ").split() == ["math", "level-1", "1", "0", "0", "1", "0.500", "math"]
+    assert row.replace("│", " ").split() == ["math", "level-1", "1", "0", "0", "0.500", "(1)", "math"]
     assert "data.jsonl: ok: 1 problem, 0 errors, 0 warnings" in text
 
 
