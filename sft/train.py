@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
 
     model, processor = load_policy(str(checkpoint or resolve_model(config.model)), device=config.device, dtype=config.dtype)
     renderer = ChatRenderer(processor, cache_bytes=32 << 20)
-    if config.nothink_ratio > 0 or not all(example.thinks for example in loaded.examples):
+    if config.nothink_ratio > 0 or not all(example.thinks for example in (*loaded.examples, *heldout.examples)):
         check_nothink_form(renderer)
     renderings = Renderings(renderer, cache_bytes=config.cache_mb << 20)
     heldout = fitting(heldout, config.eval_data, renderings, config, console)  # first, so that it stays in the cache
@@ -75,7 +76,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     run.atomic_write("rejected.json", json.dumps(rejected, indent=1, ensure_ascii=False))
 
     total = config.total_steps(len(examples))
-    with progress(console, total, start, domains, config.log_every) as advance:
+    with closing(run), progress(console, total, start, domains, config.log_every) as advance:
         for step in range(start, total):
             began = time.perf_counter()
             seed_dropout(config.seed, step)
@@ -113,7 +114,6 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
                 save_checkpoint(run.checkpoint_path(step + 1), model, processor, optimizer, state)
                 run.prune_checkpoints(config.keep_checkpoints)
             advance(step, metrics)
-    run.close()
     final = run.last_checkpoint()
     assert final is not None
     return final

@@ -40,9 +40,13 @@ class Sample:
 
 
 def packs(samples: Sequence[Sample], token_budget: int) -> list[list[Sample]]:
-    """The samples of each forward pass."""
-    lengths = [len(sample.encoded.input_ids) for sample in samples]
-    return [[samples[index] for index in bin] for bin in first_fit(lengths, token_budget)]
+    """The samples of each forward pass, longest first.
+
+    First-fit on falling lengths fills bins better, and packs of like lengths waste less of `rollout.attention`'s padding.
+    """
+    ordered = sorted(samples, key=lambda sample: -len(sample.encoded.input_ids))
+    lengths = [len(sample.encoded.input_ids) for sample in ordered]
+    return [[ordered[index] for index in bin] for bin in first_fit(lengths, token_budget)]
 
 
 def target_states(model: PreTrainedModel, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:

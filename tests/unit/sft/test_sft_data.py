@@ -47,6 +47,7 @@ def ask(content: Any) -> Callable[[Line], Any]:
         (ask([{"type": "image", "image": 3}]), "the image is 3; expected a path"),
         (ask([{"type": "video", "video": []}]), r"the video is \[\]; expected a path"),
         (ask(shown("gone.png", "q")), r"image 'gone.png' is missing, expected .*gone.png; add it, or mend the path"),
+        (ask([{"type": "video", "video": ["a.png", "gone.png"]}]), "video 'gone.png' is missing"),
         (
             change(messages=[{"role": "user", "content": "q"}, {"role": "assistant", "content": shown("a.png", "x")}]),
             "media in an assistant's turn",

@@ -101,6 +101,15 @@ def test_gradient_does_not_depend_on_the_token_budget(samples: list[Sample]) -> 
         assert_same(whole, gradient_of_update(samples, token_budget=budget))
 
 
+def test_packs_hold_examples_of_like_length(samples: list[Sample]) -> None:
+    lengths = [[len(sample.encoded.input_ids) for sample in members] for members in packs(samples, 150)]
+    assert sorted(length for members in lengths for length in members) == sorted(
+        len(sample.encoded.input_ids) for sample in samples
+    )
+    assert [members[0] for members in lengths] == sorted((members[0] for members in lengths), reverse=True)
+    assert all(members == sorted(members, reverse=True) for members in lengths)
+
+
 def test_gradient_is_clipped_to_its_norm(samples: list[Sample]) -> None:
     found = gradient_of_update(samples, 4096, grad_clip=1e-3)
     assert float(torch.stack([gradient.norm() for gradient in found.values()]).norm()) == pytest.approx(1e-3, rel=1e-3)
