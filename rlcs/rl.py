@@ -1,6 +1,6 @@
 """The local RL loop: GRPO on verifiable rewards with a curriculum sampler, top to bottom in `run_rl`.
 
-Axis suffixes: P groups (one problem each), G samples of a group.
+Axis suffixes: N problems, P groups (one problem each), G samples of a group.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from rich.console import Console
 from rewards import ScorePool
 from rlcs.difficulty import Difficulty
 from rlcs.learner import Learner, TrainSample
+from rlcs.modes import difficulty_tier, thinking_mask
 from rlcs.objective import group_advantages
 from rlcs.problems import Problem, load_problems
 from rlcs.progress import Clock, progress
@@ -47,9 +48,10 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     model, processor = load_policy(str(checkpoint or resolve_model(config.model)), device=config.device, dtype=config.dtype)
     renderer = ChatRenderer(processor)
     engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
-    learner, sampler = Learner(model, config), build_sampler(config, problems)
+    thinking_N = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
+    learner, sampler = Learner(model, config), build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
-    state = RunState(problems, learner, sampler, rng, generator)
+    state = RunState(problems, thinking_N, learner, sampler, rng, generator)
     start = state.restore(checkpoint) if checkpoint else 0
     engine.update_weights(model.named_parameters(), start)
     sampling = SamplingParams(config.temperature, config.top_p, config.think_tokens + config.answer_tokens + 4)
@@ -65,10 +67,9 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
             with clock("draw"):
                 indices = sampler.draw(config.groups_per_step)
                 chosen = [problems[index] for index in indices]
-                thinking = rng.random(len(chosen)) >= config.nothink_ratio
                 prompts = [
                     renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinks), id=problem.id)
-                    for problem, thinks in zip(chosen, thinking, strict=True)
+                    for problem, thinks in zip(chosen, thinking_N[indices], strict=True)
                 ]
             with clock("generate"):
                 completions = engine.generate(prompts, config.group_size, sampling, budget, generator=generator)
@@ -87,7 +88,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 table = rollout_table(rollouts, fates, advantages_PG, step)
                 run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
                 if step % config.difficulty_every == 0 or last:
-                    beliefs = difficulty_table(problems, sampler.snapshot(), step)
+                    beliefs = difficulty_table(problems, {"thinking": thinking_N, **sampler.snapshot()}, step)
                     run.atomic_write(f"difficulty/step={step:06d}.parquet", parquet_bytes(beliefs))
                 if config.table_every and step % config.table_every == 0:
                     console.print(console_table(rollouts, fates, step))
@@ -108,12 +109,12 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     return final
 
 
-def build_sampler(config: RlConfig, problems: Sequence[Problem]) -> Sampler:
-    """The sampler that `config.sampler` names, over these problems."""
+def build_sampler(config: RlConfig, problems: Sequence[Problem], thinking_N: np.ndarray) -> Sampler:
+    """The sampler that `config.sampler` names, over these problems; `thinking_N` as from `thinking_mask`."""
     domains = [problem.domain for problem in problems]
     difficulty = Difficulty(
         domains,
-        [problem.tier for problem in problems],
+        [difficulty_tier(problem, bool(thinks)) for problem, thinks in zip(problems, thinking_N, strict=True)],
         [problem.pass_rate for problem in problems],
         **config.difficulty.model_dump(),
     )

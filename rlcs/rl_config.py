@@ -97,7 +97,7 @@ class RlConfig(_Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus of the sampling distribution; below 1 needs `old_logprobs: trainer`."""
     nothink_ratio: Share = 0.25
-    """Fraction of the prompts put in non-thinking form (`/nothink`)."""
+    """Fraction of the problems, of every domain and tier, that are posed in non-thinking form (`/nothink`)."""
     think_tokens: int = Field(default=192, ge=0)
     """Thinking budget; past it `</think>` is forced."""
     answer_tokens: int = Field(default=96, ge=1)

@@ -23,10 +23,12 @@ class RunState:
     """
 
     problems: Sequence[Problem]
+    thinking_N: np.ndarray
+    """Mode of each problem; not saved, it follows from the configuration."""
     learner: Learner
     sampler: Sampler
     rng: np.random.Generator
-    """Decides which prompts think and how a step's groups are divided into updates."""
+    """Decides how a step's groups are divided into updates."""
     generator: torch.Generator
     """Decides every sampled token."""
 
@@ -34,7 +36,7 @@ class RunState:
         """Writes the checkpoint of a run that has done `step` steps, keeping the latest `keep`."""
         state = {
             "step": step,
-            "problems": digest(self.problems),
+            "problems": digest(self.problems, self.thinking_N),
             "sampler": self.sampler.state_dict(),
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
@@ -48,11 +50,11 @@ class RunState:
         same ones.
         """
         optimizer, state = load_training_state(checkpoint)
-        if state["problems"] != digest(self.problems):
+        if state["problems"] != digest(self.problems, self.thinking_N):
             raise ValueError(
-                f"{checkpoint}: it was saved while training on other problems than those of this run, to which its "
-                "sampler state would not apply; resume with the same problem file, or start a new run with this "
-                "checkpoint as its model"
+                f"{checkpoint}: it was saved while training on other problems than those of this run, or on the same in other "
+                "modes, to which its sampler state would not apply; resume with the same problem file, seed and nothink_ratio, "
+                "or start a new run with this checkpoint as its model"
             )
         self.learner.optimizer.load_state_dict(optimizer)
         self.sampler.load_state_dict(state["sampler"])
@@ -61,6 +63,8 @@ class RunState:
         return int(state["step"])
 
 
-def digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 of the problems' ids in order: the sampler knows problems by their place."""
-    return hashlib.sha256("\n".join(problem.id for problem in problems).encode()).hexdigest()
+def digest(problems: Sequence[Problem], thinking_N: np.ndarray) -> str:
+    """SHA-256 of the problems' ids in order and their modes: the sampler knows problems by their place."""
+    found = hashlib.sha256("\n".join(problem.id for problem in problems).encode())
+    found.update(thinking_N.tobytes())
+    return found.hexdigest()

@@ -166,9 +166,9 @@ def test_responses_are_scored_by_the_verifier_of_their_problem() -> None:
 
 
 def test_the_configured_sampler_is_built_over_the_problems() -> None:
-    problems = [problem(0, "math"), problem(1, "ocr")]
-    assert isinstance(build_sampler(config(sampler="uniform"), problems), UniformSampler)
-    assert isinstance(build_sampler(config(), problems), CurriculumSampler)
+    problems, thinking = [problem(0, "math"), problem(1, "ocr")], np.array([True, True])
+    assert isinstance(build_sampler(config(sampler="uniform"), problems, thinking), UniformSampler)
+    assert isinstance(build_sampler(config(), problems, thinking), CurriculumSampler)
 
 
 @pytest.mark.parametrize(
