@@ -20,12 +20,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rewards import ScorePool, known_domains, parse_response
+from rewards import ScorePool, known_domains
 from rewards.format import BOX_CLOSE, BOX_OPEN, THINK_CLOSE, THINK_OPEN, Style
 from rlcs.media_check import MediaFacts, Source, inspect, sources_of
 from rlcs.problems import Issue, ProblemFileError, example_issues, id_of, problem_issues, read_lines, repeated_id, shown
 from rollout.messages import parts_of, text_of
-from sft.data import NOTHINK
+from sft.data import judge_format
 
 CHUNK = 1024
 """Lines checked at a time: memory does not grow with the length of references and responses."""
@@ -183,11 +183,7 @@ class _Checker:
 
     def _check_responses(self, examples: Sequence[Line]) -> None:
         for number, line, _ in examples:
-            parsed = parse_response(text_of(line["messages"][-1]), self.style)
-            reason = parsed.reason
-            nothink = any(m["role"] == "user" and text_of(m).endswith(NOTHINK) for m in line["messages"])
-            if reason is None and nothink and (parsed.think or "").strip():
-                reason = "thought-after-nothink"
+            reason, _ = judge_format(line["messages"], self.style)
             if reason is not None:
                 found = f"the response breaks the format: {reason}; expected style {self.style!r}"
                 mend = "mend the response (docs/rewards.md explains each reason), or `rlcs sft` leaves it out"

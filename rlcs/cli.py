@@ -25,6 +25,9 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved configuration and the plan, and stop")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")]
 
+ResponseStyle = Annotated[Literal["box", "answer"], typer.Option(help="response format: GLM-4.5V's or GLM-4.1V's")]
+Plugins = Annotated[list[str] | None, typer.Option(help="module that registers verifiers of your own; repeat for several")]
+
 
 @app.command()
 def sft(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, dry_run: DryRun = False) -> None:
@@ -40,6 +43,7 @@ def sft(config: ConfigFile, overrides: Overrides = None, resume: Resume = False,
         return
     from sft.train import run_sft
 
+    _hide_loading_bars()
     _say(f"final checkpoint: {run_sft(settings, resume=resume)}")
 
 
@@ -57,6 +61,7 @@ def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, 
         return
     from rlcs.rl import run_rl
 
+    _hide_loading_bars()
     _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
 
 
@@ -74,6 +79,7 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = 
         return
     from rlcs.evaluate import run_eval
 
+    _hide_loading_bars()
     run_eval(settings)
     _say(f"written: {settings.out}")
 
@@ -95,6 +101,8 @@ def report(
 @app.command()
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON Lines of problems or SFT examples")],
+    style: ResponseStyle = "box",
+    plugin: Plugins = None,
 ) -> None:
     """Every error of a data file with its line and mend, and a table of what is in it (docs/data.md)."""
     from rlcs.check import check_file, print_report
@@ -102,7 +110,7 @@ def check(
     console = Console()
     sound = True
     for file in files:
-        found = check_file(file, console=console)
+        found = check_file(file, console=console, style=style, plugins=tuple(plugin or ()))
         print_report(found, console)
         sound = sound and found.ok
     if not sound:
@@ -123,8 +131,10 @@ def tasks(
     """Write procedural problems with images, and SFT examples that solve such problems (docs/tasks.md)."""
     from rlcs.tasks import write_tasks
 
-    counts = {"train": train, "heldout": heldout, "sft": sft, "sft_heldout": sft_heldout}
-    for name, lines in write_tasks(out, domains=domain, levels=level, seed=seed, **counts).items():
+    written = write_tasks(
+        out, domains=domain, levels=level, train=train, heldout=heldout, sft=sft, sft_heldout=sft_heldout, seed=seed
+    )
+    for name, lines in written.items():
         _say(f"{out / name}: {lines} lines")
 
 
@@ -135,8 +145,8 @@ def score(
     workers: Annotated[int, typer.Option(min=0, help="scoring processes; 0: one a core")] = 0,
     timeout_s: Annotated[float, typer.Option(help="seconds one response may take before its verdict is an abstention")] = 5.0,
     memory_mb: Annotated[int, typer.Option(help="memory of each scoring process")] = 2048,
-    style: Annotated[Literal["box", "answer"], typer.Option(help="response format: GLM-4.5V's or GLM-4.1V's")] = "box",
-    plugin: Annotated[list[str] | None, typer.Option(help="module that registers verifiers of your own")] = None,
+    style: ResponseStyle = "box",
+    plugin: Plugins = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, no summary")] = False,
 ) -> None:
     """Score a file of responses with the verifiers of their domains (docs/rewards.md)."""
@@ -144,6 +154,13 @@ def score(
 
     limits = {"workers": workers or None, "timeout_s": timeout_s, "memory_mb": memory_mb}
     score_file(in_file, out, **limits, style=style, plugins=tuple(plugin or ()), quiet=quiet)  # type: ignore[arg-type]
+
+
+def _hide_loading_bars() -> None:
+    """transformers' bars over loading and saving would tear ours, and last a moment."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _say(text: str) -> None:

@@ -70,11 +70,7 @@ def load_examples(path: str | Path, *, style: Style = "box") -> LoadedExamples:
             )
         line_of[id] = number
         _check_media(row["messages"], path.parent, f"{path}, line {number}, id {id!r}")
-        parsed = parse_response(text_of(row["messages"][-1]), style)
-        thinks = bool((parsed.think or "").strip())
-        reason = parsed.reason
-        if reason is None and thinks and any(_switched_off(message) for message in row["messages"]):
-            reason = "thought-after-nothink"
+        reason, thinks = judge_format(row["messages"], style)
         if reason is not None:
             rejected.setdefault(reason, []).append(id)
         else:
@@ -85,6 +81,15 @@ def load_examples(path: str | Path, *, style: Style = "box") -> LoadedExamples:
             f"{path}: no example is left to train on ({counts}); expected responses in style {style!r}, see docs/sft.md"
         )
     return LoadedExamples(examples, rejected)
+
+
+def judge_format(messages: Sequence[Message], style: Style) -> tuple[str | None, bool]:
+    """(why an example that ends with this response is not trained on, or None; whether the response holds a thought)."""
+    parsed = parse_response(text_of(messages[-1]), style)
+    thinks = bool((parsed.think or "").strip())
+    if parsed.reason is None and thinks and any(_switched_off(message) for message in messages):
+        return "thought-after-nothink", thinks
+    return parsed.reason, thinks
 
 
 def as_nothink(messages: Sequence[Message]) -> list[Message]:

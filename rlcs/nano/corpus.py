@@ -176,5 +176,5 @@ class DocumentEncoder:
             raise ValueError(f"token id {ids.max()} of a {document.kind} document is outside the vocabulary of {VOCAB_SIZE}")
         mask = np.zeros(len(ids), bool)
         mask[len(prefix) :] = True
-        positions = mrope_positions(ids, [m.grid_thw for m in media], image_token_id=self._image)
+        positions = mrope_positions(ids, [m.grid_thw.tolist() for m in media], image_token_id=self._image)
         return EncodedDocument(ids, positions, mask, media, document.kind)

@@ -25,7 +25,8 @@ def draw_log(rows: list[dict[str, Any]], png: Path) -> None:
     left.set(xlabel="step", ylabel="loss, nats a target token", yscale="log", title="training loss (the mixture hardens)")
     measured = [row for row in rows if any(key.startswith("accuracy/") for key in row)]
     kinds = sorted({key for row in measured for key in row if key.startswith("accuracy/")})
-    for key, colour in zip(kinds, colormaps["tab20"].colors[::2] + colormaps["tab20"].colors[1::2], strict=False):
+    for place, key in enumerate(kinds):
+        colour = colormaps["tab20"](2 * place % 20 + 2 * place // 20)  # the strong colours first, then the pale ones
         right.plot(
             [row["step"] for row in measured],
             [row.get(key) for row in measured],

@@ -9,12 +9,13 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PreTrainedModel
 
 from rlcs.nano.build import build_model, save_nano
 from rlcs.nano.corpus import DocumentEncoder, EncodedDocument, draw_document
@@ -56,28 +57,29 @@ def draw_batch(rng: np.random.Generator, encoder: DocumentEncoder, hardness: flo
     return batch
 
 
-def batch_loss(model: torch.nn.Module, batch: list[EncodedDocument]) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def batch_loss(model: PreTrainedModel, batch: list[EncodedDocument]) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Log-probs of the target tokens, their hidden states, and the document each belongs to."""
     packed = pack(batch)
     mask = np.concatenate([d.loss_mask for d in batch])
     owner = np.concatenate([np.full(len(d.loss_mask), i) for i, d in enumerate(batch)])
     places = np.flatnonzero(mask)
     hidden = hidden_states(model, packed)[torch.from_numpy(places - 1)]
-    return token_logprobs(model, hidden, packed.input_ids[torch.from_numpy(places)]), hidden, owner[places]
+    logprobs: Any = token_logprobs(model, hidden, packed.input_ids[torch.from_numpy(places)])
+    return logprobs, hidden, owner[places]
 
 
 @torch.no_grad()
-def accuracy(model: torch.nn.Module, batch: list[EncodedDocument]) -> dict[str, float]:
+def accuracy(model: PreTrainedModel, batch: list[EncodedDocument]) -> dict[str, float]:
     """Share of held-out documents of each kind whose every target token is the most likely one (teacher-forced)."""
     _, hidden, owner = batch_loss(model, batch)
     targets = np.concatenate([d.input_ids[d.loss_mask] for d in batch])
-    wrong = model.lm_head(hidden).argmax(-1).numpy() != targets
+    wrong = model.get_output_embeddings()(hidden).argmax(-1).numpy() != targets
     failed = np.bincount(owner, weights=wrong, minlength=len(batch)) > 0
     kinds = np.array([d.kind for d in batch])
     return {str(kind): float(1 - failed[kinds == kind].mean()) for kind in np.unique(kinds)}
 
 
-def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -85,7 +87,7 @@ def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def save_state(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, rng: np.random.Generator, step: int
+    path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, rng: np.random.Generator, step: int
 ) -> None:
     """Writes the training state beside `path` and renames it, so that a kill leaves the old one or the new one."""
     partial = path.with_suffix(".partial")

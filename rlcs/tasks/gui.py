@@ -79,7 +79,7 @@ def lay_out(rng: np.random.Generator, labels: list[str], *, fields: bool = False
     chosen = sorted(rng.choice(len(slots), len(labels), replace=False).tolist())
     dx, dy = (int(v) for v in rng.integers(0, CELL, 2)) if off_grid else (0, 0)
     return [
-        Widget(label, *slots[slot], field=fields and bool(rng.integers(2)), shift=(dx, dy))
+        Widget(label, slots[slot][0], slots[slot][1], field=fields and bool(rng.integers(2)), shift=(dx, dy))
         for label, slot in zip(labels, chosen, strict=True)
     ]
 

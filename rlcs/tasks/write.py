@@ -148,4 +148,4 @@ def _line(sample: Sample, domain: str, level: int, name: str, root: Path) -> dic
 def _as_example(line: dict[str, Any], sample: Sample) -> dict[str, Any]:
     """The SFT example that answers a problem with its reference response."""
     answer = {"role": "assistant", "content": sample.response}
-    return {"id": line["id"], "domain": line["domain"], "messages": [*line["messages"], answer]}
+    return {"id": line["id"], "domain": line["domain"], "messages": [*line["messages"], answer], "tier": line["tier"]}
