@@ -17,7 +17,7 @@ from rlcs.nano.tokenizer import VOCAB_SIZE
 from rlcs.tasks.glyphs import CELL, LETTERS, READABLE, draw_row
 from rlcs.tasks.gui import Widget, draw_labels, lay_out, render_screen
 from rlcs.tasks.math import draw_expression
-from rlcs.tasks.ocr import LEVELS, Rendering, render_string
+from rlcs.tasks.ocr import Rendering, render_string
 from rollout.positions import mrope_positions
 
 
@@ -51,11 +51,20 @@ class EncodedDocument:
     kind: str
 
 
+# Renderings of strings, from plain to harder than the fourth level of the ocr family.
+_STYLES = (
+    Rendering((2, 3), 1, 0, 0.0),
+    Rendering((3, 5), 2, 2, 0.05),
+    Rendering((5, 7), 4, 3, 0.15, sizes=(20, 24)),
+    Rendering((6, 9), 4, 5, 0.3, tilt=10, sizes=(18, 24)),
+)
+
+
 def _string(rng: np.random.Generator, hardness: float) -> Document:
     if hardness < 0.1:
         style = Rendering((1, 4), 1, 1, 0.0)
     else:
-        style = LEVELS[int(rng.integers(0, 1 + round(3 * hardness)))]
+        style = _STYLES[int(rng.integers(0, 1 + round(3 * hardness)))]
     text = "".join(rng.choice(list(READABLE + "01+-*"), int(rng.integers(1, style.lengths[1] + 1))))
     image = render_string(text, style, rng)
     if rng.random() < 0.5:
@@ -124,21 +133,31 @@ def _grounding(rng: np.random.Generator, hardness: float) -> Document:
     return Document("place", f"What is at {widget.place}? ", f"{widget.label} {kind}", image)
 
 
-# (weight at the start, weight at the end, maker): easy dense reading first, then the whole mixture.
-MIXTURE: tuple[tuple[float, float, Callable[[np.random.Generator, float], Document]], ...] = (
-    (0.65, 0.22, _string),
-    (0.10, 0.12, _working),
-    (0.05, 0.12, _rendered_working),
-    (0.05, 0.06, _answer),
-    (0.10, 0.20, _caption),
-    (0.05, 0.28, _grounding),
+@dataclass(frozen=True)
+class Share:
+    """The weight of one kind of document at the start, in the full mixture, and in the last phase."""
+
+    make: Callable[[np.random.Generator, float], Document]
+    start: float
+    full: float
+    last: float
+
+
+# Easy dense reading first, then the whole mixture; at the end what is learnt last, finding things on a screen, has most of it.
+MIXTURE = (
+    Share(_string, 0.65, 0.22, 0.17),
+    Share(_working, 0.10, 0.12, 0.06),
+    Share(_rendered_working, 0.05, 0.12, 0.08),
+    Share(_answer, 0.05, 0.06, 0.06),
+    Share(_caption, 0.10, 0.20, 0.18),
+    Share(_grounding, 0.05, 0.28, 0.45),
 )
 
 
-def draw_document(rng: np.random.Generator, hardness: float) -> Document:
+def draw_document(rng: np.random.Generator, hardness: float, *, last_phase: bool = False) -> Document:
     """One document; `hardness` in [0, 1] moves from the warm-up mixture of easy readings to the full one."""
-    weights = np.array([(1 - hardness) * start + hardness * end for start, end, _ in MIXTURE])
-    return MIXTURE[int(rng.choice(len(MIXTURE), p=weights / weights.sum()))][2](rng, hardness)
+    weights = np.array([s.last if last_phase else (1 - hardness) * s.start + hardness * s.full for s in MIXTURE])
+    return MIXTURE[int(rng.choice(len(MIXTURE), p=weights / weights.sum()))].make(rng, hardness)
 
 
 def patchify(image: Image.Image, patch: int = CELL // 2, merge: int = 2, temporal: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -27,15 +27,16 @@ from rollout.forward import hidden_states, pack, token_logprobs
 
 @dataclass
 class Recipe:
-    """Optimisation settings; a step sees `tokens` tokens of documents."""
+    """Optimisation settings; a step sees `tokens` tokens of documents. `last_phase`: the step at which its mixture begins."""
 
-    steps: int = 6000
+    steps: int = 5300
     tokens: int = 4096
     lr: float = 2e-3
     warmup: int = 100
     decay: int = 1500
     warm_vision: int = 400
     ramp: int = 1500
+    last_phase: int = 4500
     weight_decay: float = 0.05
     seed: int = 1
     bf16: bool = False
@@ -48,11 +49,13 @@ class Recipe:
         return float(np.clip((step - self.warm_vision) / self.ramp, 0, 1))
 
 
-def draw_batch(rng: np.random.Generator, encoder: DocumentEncoder, hardness: float, tokens: int) -> list[EncodedDocument]:
+def draw_batch(
+    rng: np.random.Generator, encoder: DocumentEncoder, hardness: float, tokens: int, *, last_phase: bool = False
+) -> list[EncodedDocument]:
     """Documents of about `tokens` tokens in all."""
     batch: list[EncodedDocument] = []
     while tokens > 0:
-        batch.append(encoder(draw_document(rng, hardness)))
+        batch.append(encoder(draw_document(rng, hardness, last_phase=last_phase)))
         tokens -= len(batch[-1].input_ids)
     return batch
 
@@ -134,7 +137,8 @@ def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_ever
         while step < recipe.steps:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(step)
-            batch = draw_batch(rng, encoder, recipe.hardness(step), recipe.tokens)
+            last_phase = step >= recipe.last_phase
+            batch = draw_batch(rng, encoder, recipe.hardness(step), recipe.tokens, last_phase=last_phase)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
                 logprobs, _, _ = batch_loss(model, batch)
             loss = -logprobs.mean()

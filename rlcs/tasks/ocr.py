@@ -26,8 +26,8 @@ LEVELS = (
     Rendering((2, 3), 1, 0, 0.0),
     Rendering((3, 5), 2, 2, 0.05),
     Rendering((5, 7), 4, 3, 0.15, sizes=(20, 24)),
-    Rendering((6, 9), 4, 5, 0.3, tilt=10, sizes=(18, 24)),
-    Rendering((9, 12), 4, 5, 0.4, pitch=23, tilt=20, sizes=(16, 24)),
+    Rendering((6, 8), 4, 4, 0.2, tilt=6, sizes=(20, 24)),
+    Rendering((8, 11), 4, 5, 0.3, pitch=26, tilt=10, sizes=(18, 24)),
 )
 
 

@@ -23,11 +23,11 @@ def test_a_stopped_pretraining_resumes_to_the_same_weights(tmp_path: Path, monke
 
     draw, drawn = module.draw_batch, []
 
-    def cut_after_three(*arguments: object) -> object:
+    def cut_after_three(*arguments: object, **options: object) -> object:
         drawn.append(None)
         if len(drawn) == 5:  # the held-out batch, then three steps; step 3 is lost, step 2 was saved
             raise PowerCut
-        return draw(*arguments)  # type: ignore[arg-type]
+        return draw(*arguments, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "draw_batch", cut_after_three)
