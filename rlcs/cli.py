@@ -126,13 +126,22 @@ def tasks(
     heldout: Annotated[int, typer.Option(min=0, help="held-out problems of each domain")] = 300,
     sft: Annotated[int, typer.Option(min=0, help="SFT examples of each domain")] = 1000,
     sft_heldout: Annotated[int, typer.Option(min=0, help="held-out SFT examples of each domain")] = 100,
+    sft_level_ratio: Annotated[float, typer.Option(help="SFT examples of a level for each of the level before")] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write procedural problems with images, and SFT examples that solve such problems (docs/tasks.md)."""
     from rlcs.tasks import write_tasks
 
     written = write_tasks(
-        out, domains=domain, levels=level, train=train, heldout=heldout, sft=sft, sft_heldout=sft_heldout, seed=seed
+        out,
+        domains=domain,
+        levels=level,
+        train=train,
+        heldout=heldout,
+        sft=sft,
+        sft_heldout=sft_heldout,
+        sft_level_ratio=sft_level_ratio,
+        seed=seed,
     )
     for name, lines in written.items():
         _say(f"{out / name}: {lines} lines")

@@ -1,7 +1,7 @@
 """Acting on a rendered screen of labelled widgets. The answer is an action as JSON with a box in 0-1000 coordinates.
 
-Level 1: two buttons with one-letter labels. 2: four. 3: two-letter labels and text fields. 4: labels that share letters,
-widgets off the grid. 5: the target named by its place beside another widget.
+Level 1: two buttons with one-letter labels. 2: four widgets, text fields among them. 3: two-letter labels. 4: labels that
+share letters, widgets off the grid. 5: the target named by its place beside another widget.
 """
 
 import json
@@ -115,7 +115,7 @@ class GuiFamily:
     def generate(self, rng: np.random.Generator, level: int) -> Sample:
         check_level(self, level)
         if level <= 2:
-            widgets = lay_out(rng, draw_labels(rng, 2 * level, 1))
+            widgets = lay_out(rng, draw_labels(rng, 2 * level, 1), fields=level == 2)
         elif level == 3:
             widgets = lay_out(rng, draw_labels(rng, int(rng.integers(3, 6)), 2), fields=True)
         else:

@@ -57,6 +57,7 @@ def write_tasks(
     heldout: int = 300,
     sft: int = 1000,
     sft_heldout: int = 100,
+    sft_level_ratio: float = 1.0,
     seed: int = 0,
     console: Console | None = None,
 ) -> dict[str, int]:
@@ -64,6 +65,8 @@ def write_tasks(
 
     Counts are per domain and are spread evenly over its levels; what a level has too few distinct samples for comes from the
     next. Every draw comes from (seed, file, domain, level), so that a file does not change with the sizes of the others.
+    `sft_level_ratio` below 1 gives each level of the SFT files that many examples for each of the level before: a cold start
+    of mostly easy examples, that knows every form of answer and leaves the hard levels to RL.
     Nothing appears in `out` before all is written, and nothing is left behind on failure.
 
     Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level,
@@ -74,7 +77,12 @@ def write_tasks(
     console = console or Console()
     families = [_family(domain) for domain in dict.fromkeys(domains or FAMILIES)]
     counts = {"train": train, "heldout": heldout, "sft": sft, "sft_heldout": sft_heldout}
-    shares = {name: [_shares(family, levels, name, count) for family in families] for name, count in counts.items()}
+    if not 0 < sft_level_ratio <= 1:
+        raise ValueError(f"sft_level_ratio is {sft_level_ratio}; expected a number above 0 and at most 1")
+    ratios = {"train": 1.0, "heldout": 1.0, "sft": sft_level_ratio, "sft_heldout": sft_level_ratio}
+    shares = {
+        name: [_shares(family, levels, name, count, ratios[name]) for family in families] for name, count in counts.items()
+    }
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -122,14 +130,19 @@ def _family(domain: str) -> Family:
     return FAMILIES[domain]
 
 
-def _shares(family: Family, levels: Sequence[int] | None, name: str, count: int) -> list[tuple[Family, int, int]]:
-    """(family, level, samples) with `count` spread evenly; the first levels take what is left over."""
+def _shares(family: Family, levels: Sequence[int] | None, name: str, count: int, ratio: float) -> list[tuple[Family, int, int]]:
+    """(family, level, samples) with `count` spread so that each level has `ratio` of the one before; the first levels take
+    what is left over.
+    """
     if count < 0:
         raise ValueError(f"{name} is {count}; expected 0 or more problems of each domain")
     wanted = sorted(set(levels or range(1, family.levels + 1)))
     for level in wanted:
         check_level(family, level)
-    return [(family, level, count // len(wanted) + (place < count % len(wanted))) for place, level in enumerate(wanted)]
+    weights = [ratio**place for place in range(len(wanted))]
+    shares = [int(count * weight / sum(weights)) for weight in weights]
+    left = count - sum(shares)
+    return [(family, level, share + (place < left)) for place, (level, share) in enumerate(zip(wanted, shares, strict=True))]
 
 
 def _line(sample: Sample, domain: str, level: int, name: str, root: Path) -> dict[str, Any]:

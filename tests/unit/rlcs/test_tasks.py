@@ -345,3 +345,16 @@ def test_every_glyph_of_the_fonts_is_drawn_differently() -> None:
 def test_a_level_that_does_not_exist_is_refused(domain: str, level: int) -> None:
     with pytest.raises(ValueError, match=f"{domain} has levels 1 to 5, found {level}"):
         FAMILIES[domain].generate(np.random.default_rng(0), level)
+
+
+def test_the_sft_files_hold_fewer_examples_of_every_harder_level_and_the_others_as_many(tmp_path: Path) -> None:
+    out = write(tmp_path / "d", domains=["ocr"], train=10, sft=31, sft_level_ratio=0.5)
+    counts = [Counter(row["tier"] for row in rows(out / name)) for name in ("sft.jsonl", "train.jsonl")]
+    assert [counts[0][f"level-{level}"] for level in range(1, 6)] == [16, 8, 4, 2, 1]
+    assert set(counts[1].values()) == {2}
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, 1.5])
+def test_a_level_ratio_that_is_no_share_is_refused(tmp_path: Path, ratio: float) -> None:
+    with pytest.raises(ValueError, match="sft_level_ratio"):
+        write(tmp_path / "d", sft_level_ratio=ratio)
