@@ -9,20 +9,30 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Sample:
-    """One problem: the question's text, its image if it has one, the reference answer, the reasoning to teach,
-    and the text of the boxed answer (what SFT writes into the box)."""
+    """One problem: the question's text, its image if it has one, the reference answer, the reasoning to teach, the text of the
+    boxed answer (what SFT writes into the box), and a quick thought, which names the matter and works nothing out.
+    """
 
     question: str
     answer: Any
     think: str
     boxed: str
+    quick: str
     image: Image.Image | None = None
     verifier_args: dict[str, Any] = field(default_factory=dict)
 
     @property
     def response(self) -> str:
         """The reference response in GLM-4.5V's format."""
-        return f"<think>{self.think}</think>\n<|begin_of_box|>{self.boxed}<|end_of_box|>"
+        return self._respond(self.think)
+
+    @property
+    def quick_response(self) -> str:
+        """The right answer after the quick thought."""
+        return self._respond(self.quick)
+
+    def _respond(self, thought: str) -> str:
+        return f"<think>{thought}</think>\n<|begin_of_box|>{self.boxed}<|end_of_box|>"
 
 
 class Family(Protocol):

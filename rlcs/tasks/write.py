@@ -58,6 +58,7 @@ def write_tasks(
     sft: int = 1000,
     sft_heldout: int = 100,
     sft_level_ratio: float = 1.0,
+    sft_quick_share: float = 0.0,
     seed: int = 0,
     console: Console | None = None,
 ) -> dict[str, int]:
@@ -67,6 +68,8 @@ def write_tasks(
     next. Every draw comes from (seed, file, domain, level), so that a file does not change with the sizes of the others.
     `sft_level_ratio` below 1 gives each level of the SFT files that many examples for each of the level before: a cold start
     of mostly easy examples, that knows every form of answer and leaves the hard levels to RL.
+    `sft_quick_share` of the SFT examples answer after a quick thought instead of the reference reasoning, so that the policy
+    knows both and RL can find out which pays.
     Nothing appears in `out` before all is written, and nothing is left behind on failure.
 
     Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level,
@@ -79,6 +82,8 @@ def write_tasks(
     counts = {"train": train, "heldout": heldout, "sft": sft, "sft_heldout": sft_heldout}
     if not 0 < sft_level_ratio <= 1:
         raise ValueError(f"sft_level_ratio is {sft_level_ratio}; expected a number above 0 and at most 1")
+    if not 0 <= sft_quick_share <= 1:
+        raise ValueError(f"sft_quick_share is {sft_quick_share}; expected a number from 0 to 1")
     ratios = {"train": 1.0, "heldout": 1.0, "sft": sft_level_ratio, "sft_heldout": sft_level_ratio}
     shares = {
         name: [_shares(family, levels, name, count, ratios[name]) for family in families] for name, count in counts.items()
@@ -92,14 +97,15 @@ def write_tasks(
                 jobs = [job for of_family in shares[name] for job in of_family]
                 missing = 0
                 for family, level, share in track(jobs, f"{name}.jsonl", console=console):
-                    rng = np.random.default_rng([seed, serial, list(FAMILIES).index(family.domain), level])
+                    source = [seed, serial, list(FAMILIES).index(family.domain), level]
+                    rng, style_rng = np.random.default_rng(source), np.random.default_rng([*source, 1])
                     wanted = share + missing
                     samples = draw_distinct(family, level, wanted, held_out=name.endswith("heldout"), rng=rng)
                     missing = wanted - len(samples)
                     for place, sample in enumerate(samples):
                         line = _line(sample, family.domain, level, f"{name}-{family.domain}-{level}-{place:04d}", partial)
                         if name.startswith("sft"):
-                            line = _as_example(line, sample)
+                            line = _as_example(line, sample, quick=bool(style_rng.random() < sft_quick_share))
                         file.write(json.dumps(line, ensure_ascii=False) + "\n")
                     if missing:
                         _report_shortage(name, family, level, len(samples), missing, jobs, console)
@@ -158,7 +164,7 @@ def _line(sample: Sample, domain: str, level: int, name: str, root: Path) -> dic
     return line | {"tier": f"level-{level}", "source": "rlcs tasks"}
 
 
-def _as_example(line: dict[str, Any], sample: Sample) -> dict[str, Any]:
-    """The SFT example that answers a problem with its reference response."""
-    answer = {"role": "assistant", "content": sample.response}
+def _as_example(line: dict[str, Any], sample: Sample, *, quick: bool) -> dict[str, Any]:
+    """The SFT example that answers a problem with its reference response, or after a quick thought."""
+    answer = {"role": "assistant", "content": sample.quick_response if quick else sample.response}
     return {"id": line["id"], "domain": line["domain"], "messages": [*line["messages"], answer], "tier": line["tier"]}

@@ -358,3 +358,16 @@ def test_the_sft_files_hold_fewer_examples_of_every_harder_level_and_the_others_
 def test_a_level_ratio_that_is_no_share_is_refused(tmp_path: Path, ratio: float) -> None:
     with pytest.raises(ValueError, match="sft_level_ratio"):
         write(tmp_path / "d", sft_level_ratio=ratio)
+
+
+def test_a_share_of_the_sft_examples_thinks_quickly_and_answers_the_same(tmp_path: Path) -> None:
+    """The other parts of a line, and the other files, do not change."""
+    plain, mixed = (write(tmp_path / name, sft=60, sft_quick_share=share) for name, share in (("a", 0.0), ("b", 0.5)))
+    assert rows(plain / "train.jsonl") == rows(mixed / "train.jsonl")
+    quick = 0
+    for one, other in zip(rows(plain / "sft.jsonl"), rows(mixed / "sft.jsonl"), strict=True):
+        (thought, answer), (thought_b, answer_b) = (row["messages"][-1]["content"].split("</think>") for row in (one, other))
+        assert answer == answer_b and one["messages"][:-1] == other["messages"][:-1]
+        assert len(thought_b) > len("<think>")
+        quick += thought_b != thought
+    assert 60 < quick < 120  # of 180, with a share of a half
