@@ -133,4 +133,4 @@ class GuiFamily:
         text = "".join(rng.choice(list(READABLE), 2)) if target.field else None
         question = f"Click {asked}" if text is None else f"Type {text} into {asked}"
         answer = action_json(target, text)
-        return Sample(question, json.loads(answer), think, answer, asked, image)
+        return Sample(question, json.loads(answer), think, answer, f"find {asked}", image)

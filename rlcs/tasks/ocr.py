@@ -64,4 +64,4 @@ class OcrFamily:
         style = LEVELS[level - 1]
         length = int(rng.integers(style.lengths[0], style.lengths[1] + 1))
         text = "".join(rng.choice(list(READABLE), length))
-        return Sample("Read the text", text, " ".join(text), text, text, render_string(text, style, rng))
+        return Sample("Read the text", text, " ".join(text), text, f"{length} characters", render_string(text, style, rng))
