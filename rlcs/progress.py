@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sft.progress import step_bar
 
 
 class Clock:
@@ -61,15 +62,7 @@ def progress(
     console: Console, total: int, done: int, domains: Sequence[str]
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """A bar over `total` steps of which `done` are behind; call what it yields with (step, metrics) after each."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
+    with step_bar(console) as bar:
         task = bar.add_task("rl", total=total, completed=done)
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:

@@ -40,18 +40,23 @@ def evaluation_table(step: int, metrics: Mapping[str, float], domains: Sequence[
     return table
 
 
-@contextmanager
-def progress(console: Console, total: int, done: int, domains: Sequence[str], every: int) -> Iterator[Advance]:
-    """A bar over `total` steps of which `done` are behind; call what it yields with (step, metrics) after each."""
-    columns = (
+def step_bar(console: Console) -> Progress:
+    """The bar of a run, SFT's or RL's: what it does, how far it is, time spent, time left."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        console=console,
     )
-    with Progress(*columns, console=console) as bar:
+
+
+@contextmanager
+def progress(console: Console, total: int, done: int, domains: Sequence[str], every: int) -> Iterator[Advance]:
+    """A bar over `total` steps of which `done` are behind; call what it yields with (step, metrics) after each."""
+    with step_bar(console) as bar:
         task = bar.add_task("sft", total=total, completed=done)
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
