@@ -7,7 +7,7 @@ from typing import Any
 
 from rewards import registry
 from rewards.format import Style, parse_response
-from rewards.registry import BadReference, Context, known_domains, known_verifiers
+from rewards.registry import Abstain, BadReference, Context, known_domains, known_verifiers
 from rewards.verdict import Verdict
 
 __all__ = ["check_reference", "known_domains", "known_verifiers", "score", "score_answer", "score_batch"]
@@ -34,11 +34,18 @@ def score(
 
 
 def judge(
-    boxed: str | None, fault: str | None, reference: Any, entry: registry.Verifier, args: Any, question: str | None
+    boxed: str | None,
+    fault: str | None,
+    reference: Any,
+    entry: registry.Verifier,
+    args: Any,
+    question: str | None,
+    notes: list[tuple[str, str]] | None = None,
 ) -> Verdict:
     """The verdict on a parsed response: its boxed answer, or the reason `fault` why it has none.
 
-    A bad reference is reported first: whatever the policy wrote, the sample says nothing about it.
+    A bad reference is reported first: whatever the policy wrote, the sample says nothing about it. `notes`, if given,
+    receives how the verifier decided.
     """
     extracted = None if boxed is None else boxed.strip()
     try:
@@ -47,7 +54,10 @@ def judge(
         return Verdict.bad_reference(str(error), extracted)
     if boxed is None:
         return Verdict.format_error(fault or "no-box")
-    outcome = entry.compare(boxed, expected, Context(args, question))
+    try:
+        outcome = entry.compare(boxed, expected, Context(args, question, notes))
+    except Abstain as error:
+        return Verdict.abstained(str(error), extracted)
     return Verdict(float(outcome.score), outcome.correct, "ok", extracted, outcome.reason)
 
 

@@ -5,7 +5,8 @@
 
 `reference(raw, args)` turns the raw reference into what the verifier compares with and raises BadReference when it
 cannot; its result is cached. `args` is a frozen dataclass whose fields are the verifier's arguments and their defaults.
-Verifiers are pure functions of their arguments: no clock, no randomness, no files, bounded time and memory.
+Verifiers are pure functions of their arguments: no clock, no randomness, no files, bounded time and memory. (Two are not and
+say so: the judge asks a server, the code verifier runs a program.) One that cannot tell raises Abstain.
 """
 
 from __future__ import annotations
@@ -27,16 +28,29 @@ class BadReference(Exception):
     """The reference is one this verifier cannot accept; the text is the machine-readable reason."""
 
 
+class Abstain(Exception):
+    """Raised by a verifier that could not tell (a judge that is down); the text is the machine-readable reason."""
+
+
 class UnknownNameError(ValueError):
     """A domain, verifier or argument that does not exist. The message names the nearest one that does."""
 
 
+MAX_NOTE_CHARS = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a verifier may look at besides the answer and the reference."""
+    """What a verifier may look at besides the answer and the reference; `notes` collects how it decided, when asked to."""
 
     args: Any
     question: str | None = None
+    notes: list[tuple[str, str]] | None = None
+
+    def note(self, name: str, value: object) -> None:
+        """Record a normal form, or the rule that decided, for `rlcs score --explain`. Costs nothing when nobody asks."""
+        if self.notes is not None:
+            self.notes.append((name, str(value)[:MAX_NOTE_CHARS]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verifier:
-    """A registered verifier; `bounded` says when it may run in the calling process without a time limit."""
+    """A registered verifier; `bounded` says when it may run in the calling process without a time limit.
+
+    `timeout_s` is the wall-clock time one item may take in a pool, where the pool's own limit does not fit (a judge that
+    waits for a server, a sandbox that runs tests).
+    """
 
     name: str
     domains: tuple[str, ...]
@@ -58,6 +76,7 @@ class Verifier:
     reference: Callable[[Any, Any], Any]
     compare: Callable[[str, Any, Context], Outcome]
     bounded: Callable[[str, Any], bool]
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,7 @@ def verifier(
     args: type = NoArgs,
     reference: Callable[[Any, Any], Any],
     bounded: Callable[[str, Any], bool] = lambda answer, reference: False,
+    timeout_s: float | None = None,
 ) -> Callable[[Compare], Compare]:
     """Register the decorated function as verifier `name`, the default of each domain in `domains`.
 
@@ -97,7 +117,7 @@ def verifier(
         for domain in domains:
             if _DOMAINS.setdefault(domain, name) != name:
                 raise ValueError(f"domain {domain!r} of verifier {name!r} already belongs to {_DOMAINS[domain]!r}")
-        _VERIFIERS[name] = Verifier(name, tuple(domains), args, reference, compare, bounded)
+        _VERIFIERS[name] = Verifier(name, tuple(domains), args, reference, compare, bounded, timeout_s)
         return compare
 
     return register

@@ -127,7 +127,8 @@ def tasks(
     sft: Annotated[int, typer.Option(min=0, help="SFT examples of each domain")] = 1000,
     sft_heldout: Annotated[int, typer.Option(min=0, help="held-out SFT examples of each domain")] = 100,
     sft_level_ratio: Annotated[float, typer.Option(help="SFT examples of a level for each of the level before")] = 1.0,
-    sft_quick_share: Annotated[float, typer.Option(help="SFT examples with a quick thought instead of the reasoning")] = 0.0,
+    sft_quick_share: Annotated[float, typer.Option(help="SFT examples with a quick thought and no working")] = 0.0,
+    sft_answer_share: Annotated[float, typer.Option(help="SFT examples with the working in the answer part")] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write procedural problems with images, and SFT examples that solve such problems (docs/tasks.md)."""
@@ -143,6 +144,7 @@ def tasks(
         sft_heldout=sft_heldout,
         sft_level_ratio=sft_level_ratio,
         sft_quick_share=sft_quick_share,
+        sft_answer_share=sft_answer_share,
         seed=seed,
     )
     for name, lines in written.items():

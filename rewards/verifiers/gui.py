@@ -11,14 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from rewards.boxes import EDGE, Box, Point, iou
 from rewards.literals import Call, LiteralError, read_literal
 from rewards.registry import BadReference, Context, Outcome, verifier
-
-Box = tuple[float, float, float, float]
-Point = tuple[float, float]
-
-EDGE = 1e-6
-"""Slack at a box edge, in 1/1000 of the screen: pixel coordinates divided by the screen size do not round-trip."""
 
 _TYPE_KEYS = ("action_type", "action")
 _SLOTS = {
@@ -216,16 +211,6 @@ def _place_credit(found: Point | Box, expected: Point | Box, args: GuiArgs) -> t
         distance = math.hypot(found[0] - expected[0], found[1] - expected[1])
         return max(0.0, 1.0 - distance / args.distance_scale), distance <= args.distance
     return 0.0, False  # a box where a point is asked for: an area could always be chosen to cover the point
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2); 0 for an empty one."""
-    across = min(a[2], b[2]) - max(a[0], b[0])
-    down = min(a[3], b[3]) - max(a[1], b[1])
-    if across <= 0 or down <= 0 or a[0] >= a[2] or a[1] >= a[3]:
-        return 0.0
-    shared = across * down
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def text_credit(found: Any, expected: str) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rlcs.nano.tokenizer import VOCAB_SIZE
 from rlcs.tasks.glyphs import CELL, LETTERS, READABLE, draw_row
-from rlcs.tasks.gui import Widget, draw_labels, lay_out, render_screen
+from rlcs.tasks.gui import Widget, describe, draw_labels, lay_out, render_screen
 from rlcs.tasks.math import draw_expression
 from rlcs.tasks.ocr import Rendering, render_string
 from rollout.positions import mrope_positions
@@ -118,7 +118,7 @@ def _caption(rng: np.random.Generator, hardness: float) -> Document:
     widgets, image = _screen(rng, hardness)
     if rng.random() < 0.5:
         return Document("labels", "Widgets: ", " ".join(w.label for w in widgets), image)
-    return Document("caption", "Screen: ", "; ".join(f"{w.label} {_box(w)}" for w in widgets), image)
+    return Document("caption", "Screen: ", "; ".join(describe(w) for w in widgets), image)
 
 
 def _grounding(rng: np.random.Generator, hardness: float) -> Document:

@@ -1,38 +1,42 @@
 """What a problem family is: a seeded generator of problems by difficulty level."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 
+class Working(StrEnum):
+    """Where a response writes its working: in the thought, in the answer part after a quick thought, or nowhere."""
+
+    THOUGHT = "thought"
+    ANSWER = "answer"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One problem: the question's text, its image if it has one, the reference answer, the reasoning to teach, the text of the
-    boxed answer (what SFT writes into the box), and a quick thought, which names the matter and works nothing out.
+    """One problem: the question's text, its image if it has one, the reference answer, the working to teach, the text of the
+    boxed answer (what SFT writes into the box), a quick thought, which names the matter and works nothing out, and what the
+    problem is about, however it is drawn (problems of one `content` never fall on both sides of a split).
     """
 
     question: str
     answer: Any
-    think: str
+    working: str
     boxed: str
     quick: str
+    content: str
     image: Image.Image | None = None
     verifier_args: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def response(self) -> str:
-        """The reference response in GLM-4.5V's format."""
-        return self._respond(self.think)
-
-    @property
-    def quick_response(self) -> str:
-        """The right answer after the quick thought."""
-        return self._respond(self.quick)
-
-    def _respond(self, thought: str) -> str:
-        return f"<think>{thought}</think>\n<|begin_of_box|>{self.boxed}<|end_of_box|>"
+    def response(self, working: Working = Working.THOUGHT) -> str:
+        """A right response in GLM-4.5V's format."""
+        thought = self.working if working is Working.THOUGHT else self.quick
+        shown = f"{self.working}\n" if working is Working.ANSWER else ""
+        return f"<think>{thought}</think>\n{shown}<|begin_of_box|>{self.boxed}<|end_of_box|>"
 
 
 class Family(Protocol):

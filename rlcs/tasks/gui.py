@@ -106,8 +106,18 @@ def _neighbours(widgets: list[Widget]) -> list[tuple[Widget, str, Widget]]:
     return found
 
 
+def describe(widget: Widget) -> str:
+    """A widget as working and captions write it: `K [400,250,600,500]`."""
+    return f"{widget.label} [{','.join(map(str, widget.box))}]"
+
+
+def scan(widgets: list[Widget], target: Widget) -> str:
+    """The widgets in reading order with their boxes, up to the one that is looked for."""
+    return "; ".join(describe(widget) for widget in widgets[: widgets.index(target) + 1])
+
+
 class GuiFamily:
-    """See the module's docstring."""
+    """See the module's docstring. The working reads the screen until it comes to the target."""
 
     domain = "gui"
     levels = 5
@@ -126,11 +136,11 @@ class GuiFamily:
             pairs = _neighbours(widgets)
             anchor, relation, target = pairs[int(rng.integers(len(pairs)))]
             asked = f"the one {relation} {anchor.label}"
-            think = f"{anchor.label} is at {anchor.place}; {relation} it is {target.label} at {target.place}"
         else:
             target = widgets[int(rng.integers(len(widgets)))]
-            asked, think = target.label, f"{target.label} is at {target.place}"
+            asked = target.label
         text = "".join(rng.choice(list(READABLE), 2)) if target.field else None
         question = f"Click {asked}" if text is None else f"Type {text} into {asked}"
         answer = action_json(target, text)
-        return Sample(question, json.loads(answer), think, answer, f"find {asked}", image)
+        content = f"{asked}\n{answer}"
+        return Sample(question, json.loads(answer), scan(widgets, target), answer, f"find {asked}", content, image)

@@ -108,4 +108,4 @@ class MathFamily:
             question = "Compute"
             image = Image.new("RGB", (CELL * len(expression), CELL), (255, 255, 255))
             draw_row(image, expression, 0, 0)
-        return Sample(question, str(total), working, str(total), expression, image)
+        return Sample(question, str(total), working, str(total), expression, expression, image)

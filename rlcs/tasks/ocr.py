@@ -54,7 +54,7 @@ def render_string(text: str, style: Rendering, rng: np.random.Generator) -> Imag
 
 
 class OcrFamily:
-    """See the module's docstring. The reasoning spells the string, one character at a time."""
+    """See the module's docstring. The working spells the string, one character at a time."""
 
     domain = "ocr"
     levels = len(LEVELS)
@@ -64,4 +64,5 @@ class OcrFamily:
         style = LEVELS[level - 1]
         length = int(rng.integers(style.lengths[0], style.lengths[1] + 1))
         text = "".join(rng.choice(list(READABLE), length))
-        return Sample("Read the text", text, " ".join(text), text, f"{length} characters", render_string(text, style, rng))
+        quick, image = f"{length} characters", render_string(text, style, rng)
+        return Sample("Read the text", text, " ".join(text), text, quick, text, image)

@@ -1,6 +1,6 @@
 """Writes procedural problems as JSON Lines and PNG: training and held-out problems for RL, reference conversations for SFT.
 
-Training and held-out files never share content: every sample falls on one side by a hash of its reasoning and answer (the
+Training and held-out files never share content: every sample falls on one side by a hash of its content (the
 expression of math, the string of ocr, the target and its place of gui), whatever its seed and however it is rendered.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from rlcs.tasks.base import Family, Sample, check_level
+from rlcs.tasks.base import Family, Sample, Working, check_level
 from rlcs.tasks.families import FAMILIES
 
 HELD_OUT_SHARE = 0.25  # of the content space; the rest is for training
@@ -26,7 +26,7 @@ _LEAST_DRAWS = 2000
 
 def is_held_out(sample: Sample) -> bool:
     """Whether this content belongs to the held-out side; a function of the content alone."""
-    digest = hashlib.sha256(f"{sample.think}\n{sample.boxed}".encode()).digest()
+    digest = hashlib.sha256(sample.content.encode()).digest()
     return int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
 
 
@@ -59,6 +59,7 @@ def write_tasks(
     sft_heldout: int = 100,
     sft_level_ratio: float = 1.0,
     sft_quick_share: float = 0.0,
+    sft_answer_share: float = 0.0,
     seed: int = 0,
     console: Console | None = None,
 ) -> dict[str, int]:
@@ -68,8 +69,9 @@ def write_tasks(
     next. Every draw comes from (seed, file, domain, level), so that a file does not change with the sizes of the others.
     `sft_level_ratio` below 1 gives each level of the SFT files that many examples for each of the level before: a cold start
     of mostly easy examples, that knows every form of answer and leaves the hard levels to RL.
-    `sft_quick_share` of the SFT examples answer after a quick thought instead of the reference reasoning, so that the policy
-    knows both and RL can find out which pays.
+    `sft_quick_share` of the SFT examples answer after a quick thought without any working, and `sft_answer_share` write the
+    working in the answer part, after a quick thought; the others work in the thought. So the policy knows all three ways and
+    RL can find out which pays, in both modes: the answer part is what `/nothink` leaves of an example.
     Nothing appears in `out` before all is written, and nothing is left behind on failure.
 
     Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level,
@@ -84,6 +86,8 @@ def write_tasks(
         raise ValueError(f"sft_level_ratio is {sft_level_ratio}; expected a number above 0 and at most 1")
     if not 0 <= sft_quick_share <= 1:
         raise ValueError(f"sft_quick_share is {sft_quick_share}; expected a number from 0 to 1")
+    if not 0 <= sft_answer_share <= 1 - sft_quick_share:
+        raise ValueError(f"sft_answer_share is {sft_answer_share}; expected from 0 to what sft_quick_share leaves of 1")
     ratios = {"train": 1.0, "heldout": 1.0, "sft": sft_level_ratio, "sft_heldout": sft_level_ratio}
     shares = {
         name: [_shares(family, levels, name, count, ratios[name]) for family in families] for name, count in counts.items()
@@ -105,7 +109,8 @@ def write_tasks(
                     for place, sample in enumerate(samples):
                         line = _line(sample, family.domain, level, f"{name}-{family.domain}-{level}-{place:04d}", partial)
                         if name.startswith("sft"):
-                            line = _as_example(line, sample, quick=bool(style_rng.random() < sft_quick_share))
+                            working = _draw_working(style_rng, sft_quick_share, sft_answer_share)
+                            line = _as_example(line, sample, working)
                         file.write(json.dumps(line, ensure_ascii=False) + "\n")
                     if missing:
                         _report_shortage(name, family, level, len(samples), missing, jobs, console)
@@ -164,7 +169,14 @@ def _line(sample: Sample, domain: str, level: int, name: str, root: Path) -> dic
     return line | {"tier": f"level-{level}", "source": "rlcs tasks"}
 
 
-def _as_example(line: dict[str, Any], sample: Sample, *, quick: bool) -> dict[str, Any]:
-    """The SFT example that answers a problem with its reference response, or after a quick thought."""
-    answer = {"role": "assistant", "content": sample.quick_response if quick else sample.response}
+def _draw_working(rng: np.random.Generator, quick_share: float, answer_share: float) -> Working:
+    place = rng.random()
+    if place < quick_share:
+        return Working.NONE
+    return Working.ANSWER if place < quick_share + answer_share else Working.THOUGHT
+
+
+def _as_example(line: dict[str, Any], sample: Sample, working: Working) -> dict[str, Any]:
+    """The SFT example that answers a problem rightly, with its working where `working` says."""
+    answer = {"role": "assistant", "content": sample.response(working)}
     return {"id": line["id"], "domain": line["domain"], "messages": [*line["messages"], answer], "tier": line["tier"]}
