@@ -18,14 +18,19 @@ class Working(StrEnum):
 
 @dataclass(frozen=True)
 class Sample:
-    """One problem: the question's text, its image if it has one, the reference answer, the working to teach, the text of the
-    boxed answer (what SFT writes into the box), a quick thought, which names the matter and works nothing out, and what the
-    problem is about, however it is drawn (problems of one `content` never fall on both sides of a split).
+    """One problem: the question's text, its image if it has one, the reference answer, the working to teach as a thought has it
+    and as an answer part shows it, the text of the boxed answer (what SFT writes into the box), a quick thought, which names
+    the matter and works nothing out, and what the problem is about, however it is drawn (problems of one `content` never fall
+    on both sides of a split).
+
+    The two forms of the working should differ in every step: a model this small forgets on the way whether it is thinking or
+    answering, and ends the part with the wrong token.
     """
 
     question: str
     answer: Any
     working: str
+    shown: str
     boxed: str
     quick: str
     content: str
@@ -35,7 +40,7 @@ class Sample:
     def response(self, working: Working = Working.THOUGHT) -> str:
         """A right response in GLM-4.5V's format."""
         thought = self.working if working is Working.THOUGHT else self.quick
-        shown = f"{self.working}\n" if working is Working.ANSWER else ""
+        shown = f"{self.shown}\n" if working is Working.ANSWER else ""
         return f"<think>{thought}</think>\n{shown}<|begin_of_box|>{self.boxed}<|end_of_box|>"
 
 

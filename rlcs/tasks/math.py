@@ -108,4 +108,5 @@ class MathFamily:
             question = "Compute"
             image = Image.new("RGB", (CELL * len(expression), CELL), (255, 255, 255))
             draw_row(image, expression, 0, 0)
-        return Sample(question, str(total), working, str(total), expression, expression, image)
+        shown = working.replace("; ", "\n").replace(" ", "\n")
+        return Sample(question, str(total), working, shown, str(total), expression, expression, image)

@@ -18,6 +18,7 @@ import rewards
 from rlcs.check import check_file
 from rlcs.problems import load_problems
 from rlcs.tasks import FAMILIES, Sample, write_tasks
+from rlcs.tasks.base import Working
 from rlcs.tasks.glyphs import CELL
 from rlcs.tasks.gui import HEIGHT, PAPER, WIDTH, Widget, lay_out, render_screen
 from rlcs.tasks.math import draw_expression
@@ -120,9 +121,9 @@ def test_training_and_held_out_files_share_no_content(written: Path) -> None:
 def test_the_split_depends_on_the_content_alone(domain: str) -> None:
     """The same content, drawn in another rendering, falls on the same side, and about a quarter of it is held out."""
     drawn = [sample for level in range(1, FAMILIES[domain].levels + 1) for sample in samples(domain, level, 120)]
-    sides: dict[tuple[str, str], set[bool]] = {}
+    sides: dict[str, set[bool]] = {}
     for sample in drawn:
-        sides.setdefault((sample.think, sample.boxed), set()).add(is_held_out(sample))
+        sides.setdefault(sample.content, set()).add(is_held_out(sample))
     assert all(len(found) == 1 for found in sides.values())
     assert 0.15 < np.mean([found == {True} for found in sides.values()]) < 0.35
 
@@ -181,13 +182,13 @@ def test_every_family_has_at_least_five_levels() -> None:
     assert all(family.levels >= 5 and family.domain == domain for domain, family in FAMILIES.items())
 
 
+@pytest.mark.parametrize("working", Working)
 @pytest.mark.parametrize(("domain", "level"), EVERY_LEVEL)
-def test_every_reference_response_is_right(domain: str, level: int) -> None:
+def test_every_reference_response_is_right(domain: str, level: int, working: Working) -> None:
     for sample in samples(domain, level):
-        verdict = rewards.score(
-            sample.response, sample.answer, domain=domain, question=sample.question, args=sample.verifier_args
-        )
-        assert (verdict.score, verdict.correct) == (1.0, True), (sample.response, verdict)
+        response = sample.response(working)
+        verdict = rewards.score(response, sample.answer, domain=domain, question=sample.question, args=sample.verifier_args)
+        assert (verdict.score, verdict.correct) == (1.0, True), (response, verdict)
 
 
 @pytest.mark.parametrize(("domain", "level"), EVERY_LEVEL)
@@ -198,7 +199,7 @@ def test_a_different_answer_is_wrong(domain: str, level: int) -> None:
             changed = {**sample.answer, "box_2d": [[0, 0, 20, 20]]}
             assert not rewards.score(boxed(json.dumps(changed)), sample.answer, domain=domain).correct
         elif sample.boxed != other.boxed:
-            assert not rewards.score(other.response, sample.answer, domain=domain).correct
+            assert not rewards.score(other.response(), sample.answer, domain=domain).correct
 
 
 def boxed(answer: str) -> str:
@@ -360,14 +361,32 @@ def test_a_level_ratio_that_is_no_share_is_refused(tmp_path: Path, ratio: float)
         write(tmp_path / "d", sft_level_ratio=ratio)
 
 
-def test_a_share_of_the_sft_examples_thinks_quickly_and_answers_the_same(tmp_path: Path) -> None:
-    """The other parts of a line, and the other files, do not change."""
-    plain, mixed = (write(tmp_path / name, sft=60, sft_quick_share=share) for name, share in (("a", 0.0), ("b", 0.5)))
+def test_sft_examples_work_in_the_thought_in_the_answer_or_not_at_all(tmp_path: Path) -> None:
+    """By the shares asked for; the box, the other parts of a line and the other files do not change."""
+    plain, mixed = (
+        write(tmp_path / name, sft=150, sft_quick_share=quick, sft_answer_share=answer)
+        for name, quick, answer in (("a", 0.0, 0.0), ("b", 0.4, 0.3))
+    )
     assert rows(plain / "train.jsonl") == rows(mixed / "train.jsonl")
-    quick = 0
+    kinds: Counter[Working] = Counter()
     for one, other in zip(rows(plain / "sft.jsonl"), rows(mixed / "sft.jsonl"), strict=True):
+        assert one["messages"][:-1] == other["messages"][:-1]
         (thought, answer), (thought_b, answer_b) = (row["messages"][-1]["content"].split("</think>") for row in (one, other))
-        assert answer == answer_b and one["messages"][:-1] == other["messages"][:-1]
-        assert len(thought_b) > len("<think>")
-        quick += thought_b != thought
-    assert 60 < quick < 120  # of 180, with a share of a half
+        working, box = thought.removeprefix("<think>"), answer.removeprefix("\n")
+        if thought_b == thought:
+            assert answer_b == answer
+            kinds[Working.THOUGHT] += 1
+        else:
+            shown = answer_b.removesuffix(box).translate(str.maketrans("()", "[]"))
+            assert len(thought_b) > len("<think>") and answer_b.endswith(box)
+            assert shown in ("\n", f"\n{working}\n".replace("; ", "\n").replace(" ", "\n")) or one["domain"] == "gui"
+            kinds[Working.NONE if answer_b == answer else Working.ANSWER] += 1
+    assert sum(kinds.values()) == 450
+    for working, share in ((Working.NONE, 0.4), (Working.ANSWER, 0.3), (Working.THOUGHT, 0.3)):
+        assert 0.75 * share < kinds[working] / 450 < 1.25 * share
+
+
+@pytest.mark.parametrize(("quick", "answer"), [(-0.1, 0.0), (0.0, 1.1), (0.7, 0.4)])
+def test_shares_that_do_not_fit_in_one_are_refused(tmp_path: Path, quick: float, answer: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        write(tmp_path / "d", sft_quick_share=quick, sft_answer_share=answer)
