@@ -6,7 +6,7 @@ Modules are imported by the verb that needs them, so that `rlcs --help` and `rlc
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -154,19 +154,27 @@ def tasks(
 @app.command()
 def score(
     in_file: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="rows with id, domain, answer, response")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="verdicts, one line a row, in the file's order")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="verdicts, one line a row, in the file's order")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="ID", help="show how the rows of this id are judged, and stop")] = None,
     workers: Annotated[int, typer.Option(min=0, help="scoring processes; 0: one a core")] = 0,
     timeout_s: Annotated[float, typer.Option(help="seconds one response may take before its verdict is an abstention")] = 5.0,
     memory_mb: Annotated[int, typer.Option(help="memory of each scoring process")] = 2048,
     style: ResponseStyle = "box",
+    check: Annotated[list[str] | None, typer.Option(help="style check all must pass (docs/rewards.md); repeatable")] = None,
     plugin: Plugins = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, no summary")] = False,
 ) -> None:
     """Score a file of responses with the verifiers of their domains (docs/rewards.md)."""
-    from rewards.cli import score_file
+    from rewards.cli import explain_rows, score_file
 
-    limits = {"workers": workers or None, "timeout_s": timeout_s, "memory_mb": memory_mb}
-    score_file(in_file, out, **limits, style=style, plugins=tuple(plugin or ()), quiet=quiet)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"timeout_s": timeout_s, "memory_mb": memory_mb, "style": style}
+    options |= {"plugins": tuple(plugin or ()), "checks": tuple(check or ())}
+    if (out is None) == (explain is None):
+        raise ValueError("rlcs score needs either -o OUT.jsonl, to score the file, or --explain ID, to explain one of its rows")
+    if explain is not None:
+        explain_rows(in_file, explain, console=Console(), **options)
+    elif out is not None:
+        score_file(in_file, out, workers=workers or None, quiet=quiet, **options)
 
 
 def _hide_loading_bars() -> None:

@@ -18,27 +18,31 @@ class Working(StrEnum):
 
 @dataclass(frozen=True)
 class Sample:
-    """One problem: the question's text, its image if it has one, the reference answer, the working to teach as a thought has it
-    and as an answer part shows it, the text of the boxed answer (what SFT writes into the box), a quick thought, which names
-    the matter and works nothing out, and what the problem is about, however it is drawn (problems of one `content` never fall
-    on both sides of a split).
+    """One problem and its right answers.
 
-    The two forms of the working should differ in every step: a model this small forgets on the way whether it is thinking or
+    question, image: what is asked. answer: the reference. boxed: the text SFT writes into the box. working: the reasoning to
+    teach, as a thought has it. quick: a thought that names the matter and works nothing out. content: what the problem is
+    about, however it is drawn (problems of one content never fall on both sides of a split). shown: the working as an answer
+    part shows it, empty where an answer shows none (a transcription, an action).
+
+    `working`, `quick` and `shown` should differ in every step: a model this small forgets on the way whether it is thinking or
     answering, and ends the part with the wrong token.
     """
 
     question: str
     answer: Any
     working: str
-    shown: str
     boxed: str
     quick: str
     content: str
+    shown: str = ""
     image: Image.Image | None = None
     verifier_args: dict[str, Any] = field(default_factory=dict)
 
     def response(self, working: Working = Working.THOUGHT) -> str:
-        """A right response in GLM-4.5V's format."""
+        """A right response in GLM-4.5V's format. Where an answer shows no working, the thought has it instead."""
+        if working is Working.ANSWER and not self.shown:
+            working = Working.THOUGHT
         thought = self.working if working is Working.THOUGHT else self.quick
         shown = f"{self.shown}\n" if working is Working.ANSWER else ""
         return f"<think>{thought}</think>\n{shown}<|begin_of_box|>{self.boxed}<|end_of_box|>"

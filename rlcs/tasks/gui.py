@@ -143,6 +143,4 @@ class GuiFamily:
         question = f"Click {asked}" if text is None else f"Type {text} into {asked}"
         answer = action_json(target, text)
         content = f"{asked}\n{answer}"
-        working = scan(widgets, target)
-        shown = working.replace("; ", "\n").translate(str.maketrans("[]", "()"))
-        return Sample(question, json.loads(answer), working, shown, answer, f"find {asked}", content, image)
+        return Sample(question, json.loads(answer), scan(widgets, target), answer, f"find {asked}", content, image=image)

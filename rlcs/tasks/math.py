@@ -109,4 +109,5 @@ class MathFamily:
             image = Image.new("RGB", (CELL * len(expression), CELL), (255, 255, 255))
             draw_row(image, expression, 0, 0)
         shown = working.replace("; ", "\n").replace(" ", "\n")
-        return Sample(question, str(total), working, shown, str(total), expression, expression, image)
+        quick = f"the value of {expression}"
+        return Sample(question, str(total), working, str(total), quick, expression, shown, image)

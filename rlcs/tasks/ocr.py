@@ -65,4 +65,4 @@ class OcrFamily:
         length = int(rng.integers(style.lengths[0], style.lengths[1] + 1))
         text = "".join(rng.choice(list(READABLE), length))
         quick, image = f"{length} characters", render_string(text, style, rng)
-        return Sample("Read the text", text, " ".join(text), "\n".join(text), text, quick, text, image)
+        return Sample("Read the text", text, " ".join(text), text, quick, text, image=image)

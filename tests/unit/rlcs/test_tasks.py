@@ -362,28 +362,34 @@ def test_a_level_ratio_that_is_no_share_is_refused(tmp_path: Path, ratio: float)
 
 
 def test_sft_examples_work_in_the_thought_in_the_answer_or_not_at_all(tmp_path: Path) -> None:
-    """By the shares asked for; the box, the other parts of a line and the other files do not change."""
+    """By the shares asked for, where an answer shows its working; box, question and the other files do not change."""
     plain, mixed = (
         write(tmp_path / name, sft=150, sft_quick_share=quick, sft_answer_share=answer)
         for name, quick, answer in (("a", 0.0, 0.0), ("b", 0.4, 0.3))
     )
     assert rows(plain / "train.jsonl") == rows(mixed / "train.jsonl")
-    kinds: Counter[Working] = Counter()
+    kinds: Counter[tuple[bool, Working]] = Counter()
     for one, other in zip(rows(plain / "sft.jsonl"), rows(mixed / "sft.jsonl"), strict=True):
         assert one["messages"][:-1] == other["messages"][:-1]
         (thought, answer), (thought_b, answer_b) = (row["messages"][-1]["content"].split("</think>") for row in (one, other))
         working, box = thought.removeprefix("<think>"), answer.removeprefix("\n")
+        shown = working.replace("; ", "\n").replace(" ", "\n")
         if thought_b == thought:
             assert answer_b == answer
-            kinds[Working.THOUGHT] += 1
+            kind = Working.THOUGHT
         else:
-            shown = answer_b.removesuffix(box).translate(str.maketrans("()", "[]"))
-            assert len(thought_b) > len("<think>") and answer_b.endswith(box)
-            assert shown in ("\n", f"\n{working}\n".replace("; ", "\n").replace(" ", "\n")) or one["domain"] == "gui"
-            kinds[Working.NONE if answer_b == answer else Working.ANSWER] += 1
-    assert sum(kinds.values()) == 450
-    for working, share in ((Working.NONE, 0.4), (Working.ANSWER, 0.3), (Working.THOUGHT, 0.3)):
-        assert 0.75 * share < kinds[working] / 450 < 1.25 * share
+            assert len(thought_b) > len("<think>") and answer_b in (answer, f"\n{shown}\n{box}")
+            kind = Working.NONE if answer_b == answer else Working.ANSWER
+        kinds[one["domain"] == "math", kind] += 1
+    for in_math, working, count in (
+        (True, Working.NONE, 60),
+        (True, Working.ANSWER, 45),
+        (True, Working.THOUGHT, 45),
+        (False, Working.NONE, 120),
+        (False, Working.ANSWER, 0),  # a transcription or an action is answered without ado
+        (False, Working.THOUGHT, 180),
+    ):
+        assert 0.7 * count <= kinds[in_math, working] <= 1.3 * count
 
 
 @pytest.mark.parametrize(("quick", "answer"), [(-0.1, 0.0), (0.0, 1.1), (0.7, 0.4)])
