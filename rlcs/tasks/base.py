@@ -9,7 +9,7 @@ from PIL import Image
 
 
 class Working(StrEnum):
-    """Where a response writes its working: in the thought, in the answer part after a quick thought, or nowhere."""
+    """Where a response writes its working: in the thought, in the answer part (without a thought), or nowhere."""
 
     THOUGHT = "thought"
     ANSWER = "answer"
@@ -41,11 +41,10 @@ class Sample:
 
     def response(self, working: Working = Working.THOUGHT) -> str:
         """A right response in GLM-4.5V's format. Where an answer shows no working, the thought has it instead."""
-        if working is Working.ANSWER and not self.shown:
-            working = Working.THOUGHT
-        thought = self.working if working is Working.THOUGHT else self.quick
-        shown = f"{self.shown}\n" if working is Working.ANSWER else ""
-        return f"<think>{thought}</think>\n{shown}<|begin_of_box|>{self.boxed}<|end_of_box|>"
+        box = f"<|begin_of_box|>{self.boxed}<|end_of_box|>"
+        if working is Working.ANSWER and self.shown:
+            return f"<think></think>\n{self.shown}\n{box}"
+        return f"<think>{self.quick if working is Working.NONE else self.working}</think>\n{box}"
 
 
 class Family(Protocol):

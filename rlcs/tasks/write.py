@@ -69,9 +69,9 @@ def write_tasks(
     next. Every draw comes from (seed, file, domain, level), so that a file does not change with the sizes of the others.
     `sft_level_ratio` below 1 gives each level of the SFT files that many examples for each of the level before: a cold start
     of mostly easy examples, that knows every form of answer and leaves the hard levels to RL.
-    `sft_quick_share` of the SFT examples answer after a quick thought without any working, and `sft_answer_share` write the
-    working in the answer part, after a quick thought; the others work in the thought. So the policy knows all three ways and
-    RL can find out which pays, in both modes: the answer part is what `/nothink` leaves of an example.
+    `sft_quick_share` of the SFT examples answer after a quick thought without any working, and `sft_answer_share` do not think
+    and show the working in the answer part; the others work in the thought. So the policy knows more than one way of
+    answering in either mode, and RL can find out which pays.
     Nothing appears in `out` before all is written, and nothing is left behind on failure.
 
     Returns lines written by file name. Raises FileExistsError for an existing `out`, ValueError for an unknown domain or level,

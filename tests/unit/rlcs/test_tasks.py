@@ -375,11 +375,10 @@ def test_sft_examples_work_in_the_thought_in_the_answer_or_not_at_all(tmp_path: 
         working, box = thought.removeprefix("<think>"), answer.removeprefix("\n")
         shown = working.replace("; ", "\n").replace(" ", "\n")
         if thought_b == thought:
-            assert answer_b == answer
             kind = Working.THOUGHT
         else:
-            assert len(thought_b) > len("<think>") and answer_b in (answer, f"\n{shown}\n{box}")
-            kind = Working.NONE if answer_b == answer else Working.ANSWER
+            kind = Working.NONE if thought_b != "<think>" else Working.ANSWER
+        assert answer_b == (f"\n{shown}\n{box}" if kind is Working.ANSWER else answer)
         kinds[one["domain"] == "math", kind] += 1
     for in_math, working, count in (
         (True, Working.NONE, 60),
