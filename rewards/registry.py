@@ -6,7 +6,8 @@
 `reference(raw, args)` turns the raw reference into what the verifier compares with and raises BadReference when it
 cannot; its result is cached. `args` is a frozen dataclass whose fields are the verifier's arguments and their defaults.
 Verifiers are pure functions of their arguments: no clock, no randomness, no files, bounded time and memory. (Two are not and
-say so: the judge asks a server, the code verifier runs a program.) One that cannot tell raises Abstain.
+say so: the judge asks a server, the code verifier runs a program.) One that cannot tell raises Abstain. Each notes what it
+compared and which rule decided (`Context.note`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 class BadReference(Exception):
@@ -36,7 +37,9 @@ class UnknownNameError(ValueError):
     """A domain, verifier or argument that does not exist. The message names the nearest one that does."""
 
 
-MAX_NOTE_CHARS = 2000
+MAX_NOTES, MAX_NOTE_CHARS = 64, 2000
+
+Box = Literal["required", "forbidden"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,13 @@ class Context:
 
     def note(self, name: str, value: object) -> None:
         """Record a normal form, or the rule that decided, for `rlcs score --explain`. Costs nothing when nobody asks."""
-        if self.notes is not None:
-            self.notes.append((name, str(value)[:MAX_NOTE_CHARS]))
+        if self.notes is None or len(self.notes) >= MAX_NOTES:
+            return
+        try:
+            text = str(value)
+        except (ValueError, RecursionError):  # an integer beyond the interpreter's print limit, a very deep structure
+            text = f"({type(value).__name__} too large to print)"
+        self.notes.append((name, text[:MAX_NOTE_CHARS]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,9 @@ class Verifier:
     """A registered verifier; `bounded` says when it may run in the calling process without a time limit.
 
     `timeout_s` is the wall-clock time one item may take in a pool, where the pool's own limit does not fit (a judge that
-    waits for a server, a sandbox that runs tests).
+    waits for a server, a sandbox that runs tests). `box` says how a response gives its answer: in the box, or, for
+    answers that nothing can verify and a judge reads whole, without a box token anywhere. `libraries` are modules it
+    imports when called; a worker imports them before its first item, so that it does not take of the item's time.
     """
 
     name: str
@@ -77,6 +87,8 @@ class Verifier:
     compare: Callable[[str, Any, Context], Outcome]
     bounded: Callable[[str, Any], bool]
     timeout_s: float | None = None
+    box: Box = "required"
+    libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,11 +116,18 @@ def verifier(
     reference: Callable[[Any, Any], Any],
     bounded: Callable[[str, Any], bool] = lambda answer, reference: False,
     timeout_s: float | None = None,
+    box: Box = "required",
+    libraries: Iterable[str] = (),
 ) -> Callable[[Compare], Compare]:
     """Register the decorated function as verifier `name`, the default of each domain in `domains`.
 
-    Raises ValueError when the name or a domain is taken by a function of another module.
+    Raises ValueError when the name or a domain is taken by a function of another module, or a setting is senseless.
     """
+    if box not in typing.get_args(Box) or (timeout_s is not None and not 0 < timeout_s <= 86_400):
+        raise ValueError(
+            f"verifier {name!r}: box={box!r}, timeout_s={timeout_s!r}; expected box 'required' or 'forbidden', and None "
+            "or a time limit above 0 s and of at most a day"
+        )
 
     def register(compare: Compare) -> Compare:
         known = _VERIFIERS.get(name)
@@ -117,7 +136,7 @@ def verifier(
         for domain in domains:
             if _DOMAINS.setdefault(domain, name) != name:
                 raise ValueError(f"domain {domain!r} of verifier {name!r} already belongs to {_DOMAINS[domain]!r}")
-        _VERIFIERS[name] = Verifier(name, tuple(domains), args, reference, compare, bounded, timeout_s)
+        _VERIFIERS[name] = Verifier(name, tuple(domains), args, reference, compare, bounded, timeout_s, box, tuple(libraries))
         return compare
 
     return register
@@ -175,9 +194,16 @@ def build_args(entry: Verifier, given: Mapping[str, Any] | None) -> Any:
         if not _is_a(value, hints[key]):
             wanted = getattr(hints[key], "__name__", None) or str(hints[key])
             raise ValueError(f"verifier {entry.name!r}: argument {key!r} is {value!r}; expected {wanted}")
-        if isinstance(value, list):
-            given[key] = tuple(value)
-    return entry.args(**given)
+        given[key] = _frozen(value)
+    try:
+        return entry.args(**given)
+    except ValueError as error:  # values that each have the right type and make no sense
+        raise ValueError(f"verifier {entry.name!r}: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, at every depth: arguments are part of a cache's key."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 @functools.cache
@@ -193,9 +219,14 @@ def _is_a(value: object, wanted: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_is_a(value, option) for option in typing.get_args(wanted))
     if origin is tuple:
-        return isinstance(value, (list, tuple)) and all(_is_a(item, typing.get_args(wanted)[0]) for item in value)
+        options = typing.get_args(wanted)
+        if not isinstance(value, (list, tuple)):
+            return False
+        kinds = options[:1] * len(value) if options[-1] is Ellipsis else options
+        return len(kinds) == len(value) and all(map(_is_a, value, kinds))
     if wanted is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        # Not NaN or infinity, which JSON readers let through: a tolerance of either would make anything equal.
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, wanted)
@@ -205,7 +236,7 @@ def read_reference(entry: Verifier, reference: Any, args: Any) -> Any:
     """The parsed reference, cached. Raises BadReference."""
     try:
         key = reference if isinstance(reference, str) else json.dumps(reference, ensure_ascii=False, sort_keys=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadReference("not-json") from error
     found = _cached_reference(entry, key, isinstance(reference, str), args)
     if isinstance(found, BadReference):

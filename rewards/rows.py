@@ -11,6 +11,11 @@ from rewards import registry
 
 _REQUIRED = ("id", "domain", "answer", "response")
 _OPTIONAL = ("question", "verifier", "verifier_args")
+_MISTAKEN = {
+    **dict.fromkeys(("args", "kwargs", "verifier_kwargs"), "rename it to 'verifier_args', or remove it"),
+    **dict.fromkeys(("check", "checks"), "it holds for all rows: give it as an option of the call, and remove it"),
+}
+"""Fields that would change the score if they were what they look like, and what to do about them."""
 
 
 class RowError(ValueError):
@@ -44,9 +49,11 @@ def read_row(raw: Any, where: str) -> Row:
     for key in raw:
         if key in _REQUIRED + _OPTIONAL:
             continue
+        # Ignoring other keys is harmless, but an argument not taken as one would silently change the score.
+        if key in _MISTAKEN:
+            raise RowError(f"{where}: unknown field {key!r}; {_MISTAKEN[key]}")
         near = difflib.get_close_matches(str(key), _OPTIONAL, n=1, cutoff=0.8)
         if near:
-            # Ignoring other keys is harmless, but a misspelt argument would silently change the score.
             raise RowError(f"{where}: unknown field {key!r}; expected {near[0]!r}; correct the spelling or remove it")
     for key in ("domain", "response"):
         if not isinstance(raw[key], str):

@@ -43,9 +43,9 @@ class Verdict:
             raise ValueError(f"a verdict with status {self.status} needs a reason")
 
     @classmethod
-    def format_error(cls, reason: str) -> Verdict:
-        """The response breaks the response format."""
-        return cls(0.0, False, "format_error", None, reason)
+    def format_error(cls, reason: str, extracted: str | None = None) -> Verdict:
+        """The response breaks the response format, or a style check."""
+        return cls(0.0, False, "format_error", extracted, reason)
 
     @classmethod
     def abstained(cls, reason: str, extracted: str | None = None) -> Verdict:

@@ -128,7 +128,7 @@ def tasks(
     sft_heldout: Annotated[int, typer.Option(min=0, help="held-out SFT examples of each domain")] = 100,
     sft_level_ratio: Annotated[float, typer.Option(help="SFT examples of a level for each of the level before")] = 1.0,
     sft_quick_share: Annotated[float, typer.Option(help="SFT examples with a quick thought and no working")] = 0.0,
-    sft_answer_share: Annotated[float, typer.Option(help="SFT examples with the working in the answer part")] = 0.0,
+    sft_answer_share: Annotated[float, typer.Option(help="SFT examples without thought, working in the answer")] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Write procedural problems with images, and SFT examples that solve such problems (docs/tasks.md)."""
@@ -175,6 +175,40 @@ def score(
         explain_rows(in_file, explain, console=Console(), **options)
     elif out is not None:
         score_file(in_file, out, workers=workers or None, quiet=quiet, **options)
+
+
+@app.command()
+def audit(
+    verifier: Annotated[list[str] | None, typer.Option(help="a verifier to probe; repeat for several (default: all)")] = None,
+    domain: Annotated[list[str] | None, typer.Option(help="a domain whose verifier to probe; repeat for several")] = None,
+    references: Annotated[Path | None, typer.Option(help="JSON Lines with domain and answer: further references")] = None,
+    json: Annotated[Path | None, typer.Option(help="write counts and problems to this file")] = None,
+    judge: Annotated[bool, typer.Option("--judge", help="ask the judge that the environment configures")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="scoring processes; 0: one a core")] = 0,
+    timeout_s: Annotated[float, typer.Option(help="seconds one response may take")] = 5.0,
+    memory_mb: Annotated[int, typer.Option(help="memory of each scoring process")] = 2048,
+    plugin: Plugins = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, no tables")] = False,
+) -> None:
+    """Probe the verifiers with cheats; exit status 1 when any is paid (docs/audit.md)."""
+    from rewards import audit as audits
+
+    found = audits.audit(
+        verifier or (),
+        domain or (),
+        references=references,
+        out=json,
+        workers=workers or None,
+        timeout_s=timeout_s,
+        memory_mb=memory_mb,
+        plugins=tuple(plugin or ()),
+        judge=judge,
+        console=None if quiet else Console(stderr=True),
+    )
+    if not quiet:
+        audits.print_report(found, Console())
+    if not found.sound:
+        raise typer.Exit(1)
 
 
 def _hide_loading_bars() -> None:

@@ -16,13 +16,13 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rewards import ScorePool, check_reference
+from rewards import check_reference
 from rlcs.eval_config import EvalConfig
 from rlcs.eval_summary import GREEDY, RESPONSES, Scores, console_tables, natural, summarise
 from rlcs.problems import Problem, load_problems
 from rlcs.progress import Clock
 from rlcs.rollout_log import parquet_bytes
-from rlcs.scoring import ScoredRollouts, question_of, score_rollouts
+from rlcs.scoring import ScoredRollouts, question_of, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.forward import load_policy
@@ -66,12 +66,12 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
     problems = choose(load_problems(config.problems), config.max_per_domain, config.seed)
     _check_references(problems, config.problems)
     checkpoint = resolve_model(config.model)
-    clock = Clock()
+    clock = Clock(config.device)
     with clock("load"):
         model, processor = load_policy(str(checkpoint), device=config.device, dtype=config.dtype)
     renderer = ChatRenderer(processor)
     engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
-    pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s)
+    pool = scoring_pool(config)
     length = config.think_tokens + config.answer_tokens + 4
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
     passes = [(config.samples, SamplingParams(config.temperature, config.top_p, length))]

@@ -1,21 +1,21 @@
 """Console view of a run: a progress bar with the time left, a line a step, and the time each part of a step takes."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 
+from rollout.memory import peak_memory_mb
 from sft.progress import step_bar
 
 
 class Clock:
     """Seconds spent in each named part since it was made: `with clock("train"): ...`."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         self._began = time.perf_counter()
+        self._device = device
         self._parts: dict[str, float] = {}
 
     @contextmanager
@@ -25,8 +25,8 @@ class Clock:
         self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - began
 
     def metrics(self, *, generated_tokens: int, packed_tokens: int) -> dict[str, float]:
-        """Seconds of each part and of the whole, tokens a second of generation and training, and the process's peak
-        memory.
+        """Seconds of each part and of the whole, tokens a second of generation and training, and the peak memory of
+        the process or its GPU.
         """
         seconds = {f"seconds/{part}": spent for part, spent in self._parts.items()}
         return {
@@ -34,8 +34,7 @@ class Clock:
             "seconds/step": time.perf_counter() - self._began,
             "tokens_per_s/generate": generated_tokens / max(self._parts.get("generate", 0.0), 1e-9),
             "tokens_per_s/train": packed_tokens / max(self._parts.get("train", 0.0), 1e-9),
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            / (2**20 if sys.platform == "darwin" else 2**10),
+            "peak_memory_mb": peak_memory_mb(self._device),
         }
 
 

@@ -13,7 +13,6 @@ import torch
 import yaml
 from rich.console import Console
 
-from rewards import ScorePool
 from rlcs.difficulty import Difficulty
 from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
@@ -24,7 +23,7 @@ from rlcs.rl_config import RlConfig
 from rlcs.rl_state import RunState
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import CurriculumSampler, Sampler, UniformSampler
-from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, score_rollouts
+from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.forward import load_policy
@@ -56,14 +55,14 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     engine.update_weights(model.named_parameters(), start)
     sampling = SamplingParams(config.temperature, config.top_p, config.think_tokens + config.answer_tokens + 4)
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
-    pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s)
+    pool = scoring_pool(config)
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
     run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
     with closing(engine), pool, progress(console, config.steps, start, domains) as advance:
         for step in range(start, config.steps):
-            clock = Clock()
+            clock = Clock(config.device)
             with clock("draw"):
                 indices = sampler.draw(config.groups_per_step)
                 chosen = [problems[index] for index in indices]

@@ -139,7 +139,9 @@ class RlConfig(_Section):
     verifier_workers: int = Field(default=0, ge=0)
     """Scoring processes; 0 is one for each core."""
     verifier_timeout_s: float = Field(default=5.0, gt=0)
-    """Seconds one response may take to score; past it the sample abstains."""
+    """Seconds one response may take to score, where its verifier sets no limit of its own; past it the sample abstains."""
+    style_checks: list[Literal["repetition", "mixed-language"]] = []
+    """Faults of style that make a response a format error in any domain (docs/style_checks.md)."""
 
     save_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always has one."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards import ScorePool, Verdict
+from rlcs.eval_config import EvalConfig
 from rlcs.problems import Problem
+from rlcs.rl_config import RlConfig
 from rlcs.samplers import Sampler, group_outcome
 from rollout.encoded import Prompt
 from rollout.engine import Completion
@@ -45,6 +47,11 @@ def _matrix(rows: Iterable[Iterable[float | None]]) -> np.ndarray:
 def question_of(problem: Problem) -> str:
     """Text of the last user turn."""
     return text_of(next(message for message in reversed(problem.messages) if message["role"] == "user"))
+
+
+def scoring_pool(config: RlConfig | EvalConfig) -> ScorePool:
+    """The pool that scores responses as the configuration says; starts no process yet."""
+    return ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
 
 
 def score_rollouts(

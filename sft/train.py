@@ -1,8 +1,6 @@
 """The SFT loop, top to bottom in `run_sft`: load, render, draw, update, evaluate, log, save."""
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,6 +16,7 @@ from transformers import PreTrainedModel
 
 from rollout.chat import ChatRenderer
 from rollout.forward import load_policy
+from rollout.memory import peak_memory_mb
 from sft.checkpoint import load_training_state, resolve_model, save_checkpoint
 from sft.config import SftConfig
 from sft.data import DataError, Example, LoadedExamples, digest, load_examples
@@ -156,10 +155,3 @@ def evaluate_examples(
 def seed_dropout(seed: int, step: int) -> None:
     """Makes what torch draws in a step a function of (seed, step), so that it needs no state to resume."""
     torch.manual_seed(int(np.random.default_rng([seed, 1, step]).integers(2**63)))
-
-
-def peak_memory_mb(device: str) -> float:
-    """Most memory held so far: the GPU's where there is one, else the process's."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

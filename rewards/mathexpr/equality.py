@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +36,14 @@ class Tolerance:
     atol: float | None = None
     rounding: bool = True
     integers: tuple[str, ...] = ()
+    trace: list[str] | None = field(default=None, compare=False)
+    """Receives the rules that found two values equal, when somebody wants to know."""
+
+    def decided(self, rule: str) -> bool:
+        """True, after the rule that found it so has been noted."""
+        if self.trace is not None:
+            self.trace.append(rule)
+        return True
 
 
 def scalars_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
@@ -44,7 +52,7 @@ def scalars_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
         return is_infinite(reference) == is_infinite(answer)
     if reference == answer and not contains(reference, "ell"):
         check_defined(reference)
-        return True
+        return tolerance.decided("same-expression")
     if contains(reference, "based") or contains(answer, "based"):
         return _same_in_base(reference, answer)
     if contains(reference, "ell") or contains(answer, "ell"):
@@ -133,14 +141,14 @@ def constants_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool
     wanted, found = exact(reference), exact(answer)
     if wanted is not None and found is not None:
         if wanted == found:
-            return True
+            return tolerance.decided("exact-arithmetic")
         return _near(reference, answer, wanted, found, tolerance, contains(reference, "dec") or contains(answer, "dec"))
     numeric = values_at([reference, answer], {})
     if numeric is None:
         raise Undefined("undefined")
     (a, b), slack, _ = numeric
     if abs(a - b) <= slack:
-        return True
+        return tolerance.decided("numeric-value")
     if abs(a.imag) > slack or abs(b.imag) > slack:
         return False
     wanted, found = (
@@ -159,18 +167,18 @@ def _fraction(value: Any) -> Fraction:
 def _near(reference: Node, answer: Node, wanted: Fraction, found: Fraction, tolerance: Tolerance, decimals: bool) -> bool:
     gap = abs(wanted - found)
     if tolerance.rtol is not None and gap <= Fraction(tolerance.rtol) * abs(wanted):
-        return True
+        return tolerance.decided("rtol")
     if tolerance.atol is not None and gap <= Fraction(tolerance.atol):
-        return True
+        return tolerance.decided("atol")
     if not decimals:
         return False
     if gap <= FLOAT_RTOL * abs(wanted):
-        return True
-    return tolerance.rounding and _rounded(reference, answer, wanted, found, gap)
+        return tolerance.decided("decimal-places-of-a-float")
+    return tolerance.rounding and _rounded(reference, answer, wanted, found, gap) and tolerance.decided("rounding")
 
 
 def _rounded(reference: Node, answer: Node, wanted: Fraction, found: Fraction, gap: Fraction) -> bool:
-    """Whether one value is the other, rounded as its writer rounded it. docs/rewards.md gives the reasons."""
+    """Whether one value is the other, rounded as its writer rounded it. docs/verifiers/math.md gives the reasons."""
     given, written = decimal_literal(reference), decimal_literal(answer)
     if given is not None:
         half = Fraction(1, 2) * Fraction(10) ** -given.places
@@ -263,7 +271,7 @@ def values_at(nodes: list[Node], at: dict[str, Fraction]) -> tuple[list[Any], An
 def functions_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool:
     """Equality of two expressions as functions of their variables, where both are real."""
     if contains(reference, "app") or contains(answer, "app"):
-        return symbolically_equal(reference, answer)
+        return symbolically_equal(reference, answer) and tolerance.decided("sympy")
     names = symbols(reference) | symbols(answer)
     loose = FLOAT_RTOL if contains(reference, "dec") or contains(answer, "dec") else None
     real_points = complex_points = 0
@@ -283,10 +291,10 @@ def functions_equal(reference: Node, answer: Node, tolerance: Tolerance) -> bool
             complex_points += 1
             complex_equal = complex_equal and same
     if real_points >= MIN_POINTS:
-        return True
+        return tolerance.decided("same-values-at-points")
     if complex_points >= MIN_POINTS:
-        return complex_equal
-    return symbolically_equal(reference, answer)
+        return complex_equal and tolerance.decided("same-values-at-points")
+    return symbolically_equal(reference, answer) and tolerance.decided("sympy")
 
 
 def ratio_is_constant(left: Node, right: Node) -> int:

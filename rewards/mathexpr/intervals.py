@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rewards.mathexpr.equality import Tolerance, scalars_equal
-from rewards.mathexpr.nodes import MathError, Node, is_infinite, symbols
+from rewards.mathexpr.nodes import MathError, Node, is_infinite, symbol, symbols
 from rewards.mathexpr.numeric import Evaluation
+from rewards.mathexpr.solving import FLIP, solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ def _inequality(node: Node) -> tuple[Interval, ...] | None:
     if ops == ("in",) and args[0].op == "sym":
         return read_set(args[1])
     name = variable_of(node)
-    if name is None:
-        return None
+    if name is None or (len(args) == 3 and args[1].op != "sym"):
+        return _solved(node)
     if len(args) == 2:
         op = ops[0]
         variable_first = args[0].op == "sym" and args[0].value == name
@@ -94,6 +95,26 @@ def _inequality(node: Node) -> tuple[Interval, ...] | None:
             closed = (closed[1], closed[0])
         return (_interval(low, closed[0], high, closed[1]),)
     return None
+
+
+def _solved(node: Node) -> tuple[Interval, ...] | None:
+    """The set an inequality such as `2x + 1 > 5`, `|x| < 2` or `0 < x + 1 < 3` describes when solved."""
+    if not set(node.value) <= set(FLIP):
+        return None
+    total: tuple[Interval, ...] = (EVERYTHING,)
+    for left, op, right in zip(node.args, node.value, node.args[1:], strict=False):
+        solution = solve(left, op, right)
+        if solution is None:
+            return None
+        name, join, bounds = solution
+        parts = [_inequality(Node("rel", (symbol(name), end), (sign,))) for sign, end in bounds]
+        known = [part for part in parts if part is not None]
+        if join == "or":
+            total = intersect(total, merge(tuple(one for part in known for one in part)))
+        else:
+            for part in known:
+                total = intersect(total, part)
+    return total
 
 
 _INFINITY = Node("const", (), "inf")

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from rewards.mathexpr.nodes import MAX_CHARS, MAX_TOKENS, MathError
-from rewards.mathexpr.units import UNIT_NAMES
+from rewards.mathexpr.units import UNIT_NAMES, read_unit
 from rewards.mathexpr.vocabulary import (
     ALONE,
     COMMAND_ALIASES,
@@ -60,11 +60,8 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([a-zA-Z*]+)\}(?:\s*\{[lcr|\s]*\})?")
 
 
-def tokenise(text: str, *, unit_letters: bool = False) -> list[Token]:
-    """Tokens of normalised text, closed by an "end" token. Raises MathError.
-
-    unit_letters: read a lone trailing letter after a number ("5 m") as a unit rather than as a variable.
-    """
+def tokenise(text: str) -> list[Token]:
+    """Tokens of normalised text, closed by an "end" token. Raises MathError."""
     tokens: list[Token] = []
     at, space, size = 0, False, len(text)
     while at < size:
@@ -91,7 +88,7 @@ def tokenise(text: str, *, unit_letters: bool = False) -> list[Token]:
             end = at
             while end < size and text[end].isalpha() and (text[end].isascii() == char.isascii()):
                 end += 1
-            _letters(text[at:end], text[end : end + 1], tokens, unit_letters and end >= size)
+            _letters(text[at:end], text[end : end + 1], tokens)
             at = end
         else:
             two = text[at : at + 2]
@@ -152,10 +149,12 @@ def _text_argument(text: str, at: int, tokens: list[Token]) -> int:
     if not content:
         return match.end()
     name = FUNCTION_ALIASES.get(content, content)
-    if name in FUNCTIONS:
+    if name in FUNCTIONS and not (content == "min" and tokens and tokens[-1].kind == "num"):
         tokens.append(Token("cmd", name))
     elif content in ("e", "i", "d"):
         tokens.append(Token("letter", content))
+    elif len(content) > 1 and content[0].isalpha() and not content.isalpha() and read_unit(content, known=True) is not None:
+        tokens.append(Token("word", content))
     elif any(c.isdigit() for c in content) or not any(c.isalpha() for c in content):
         tokens.extend(tokenise(content)[:-1])
     else:
@@ -163,13 +162,13 @@ def _text_argument(text: str, at: int, tokens: list[Token]) -> int:
     return match.end()
 
 
-def _letters(run: str, following: str, tokens: list[Token], unit_letters: bool) -> None:
+def _letters(run: str, following: str, tokens: list[Token]) -> None:
     """A run of letters: a known name, a product of variables ("2ab"), a unit, or a word of prose."""
     after_number = bool(tokens) and (tokens[-1].kind == "num" or tokens[-1].text in (")", "}", "pi", "%"))
     if not run.isascii():
         tokens.append(Token("word", run))
         return
-    if after_number and run in UNIT_NAMES and (len(run) > 1 or unit_letters) and following != "(":
+    if after_number and run in UNIT_NAMES and len(run) > 1 and following != "(":
         tokens.append(Token("word", run))
         return
     parts: list[Token] = []
@@ -192,7 +191,7 @@ def _letters(run: str, following: str, tokens: list[Token], unit_letters: bool) 
         else:
             parts.append(Token("letter", name))
     singles = sum(len(part.text) == 1 for part in parts)
-    if run.casefold() in ("and", "or", "where", "for", "if", "with", "to", "is", "no") or singles > 3:
+    if run.casefold() in ("and", "or", "where", "for", "if", "with", "to", "is", "no", "per") or singles > 3:
         tokens.append(Token("word", run))
     else:
         tokens.extend(parts)

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rewards.mathexpr.answer import Answer, Item
+from rewards.mathexpr.answer import Answer
 from rewards.mathexpr.families import compare_families, integer_letters
 from rewards.mathexpr.intervals import Interval, intersect, merge, read_set, sets_equal, variable_of
-from rewards.mathexpr.nodes import MathError, Node, number, walk
+from rewards.mathexpr.items import Item
+from rewards.mathexpr.nodes import MathError, Node, contains, is_infinite, number, rewrite, symbol, symbols, walk
 from rewards.mathexpr.policy import Mismatch, Policy
+from rewards.mathexpr.progressions import written_out
 from rewards.mathexpr.signs import expand
-from rewards.mathexpr.values import nodes_equal
+from rewards.mathexpr.units import conversion
+from rewards.mathexpr.values import from_radians, nodes_equal
 
-NO_SOLUTION = frozenset(
-    ("no solution", "no solutions", "no real solution", "no real solutions", "none", "empty set", "the empty set")
-)
+_EMPTY = [Node("set")]
 
 
 def compare(reference: Answer, answer: Answer, policy: Policy) -> str | None:
     """None when `answer` matches `reference`, else the reason. Raises MathError when either is beyond the budget."""
+    if reference.option and answer.option and reference.option != answer.option:
+        return "different-option"
     if not reference.items or not answer.items:
-        return _compare_text(reference, answer)
+        return _compare_text(reference, answer, policy)
+    for one, other in ((reference, answer), (answer, reference)):
+        if one.tentative and not any(item.unit for item in other.items):
+            return "unit-missing"
     try:
         _compare_items(reference, answer, policy)
     except Mismatch as difference:
@@ -29,13 +35,18 @@ def compare(reference: Answer, answer: Answer, policy: Policy) -> str | None:
     return None
 
 
-def _compare_text(reference: Answer, answer: Answer) -> str | None:
+def _compare_text(reference: Answer, answer: Answer, policy: Policy) -> str | None:
     if reference.text and reference.text == answer.text:
+        policy.tolerance.decided("same-words")
         return None
-    empty = [Node("set")]
+    if reference.phrase and reference.phrase == answer.phrase:
+        policy.tolerance.decided("same-meaning")
+        return None
     for one, other in ((reference, answer), (answer, reference)):
-        other_is_empty = (other.word and other.text in NO_SOLUTION) or [item.node for item in other.items] == empty
-        if one.word and one.text in NO_SOLUTION and other_is_empty:
+        nodes = [item.node for item in other.items]
+        if one.phrase == "no solution" and nodes == _EMPTY:
+            return None
+        if one.phrase == "infinite" and len(nodes) == 1 and is_infinite(nodes[0]) == 1:
             return None
     if not answer.items and answer.fault:
         return answer.fault
@@ -44,9 +55,12 @@ def _compare_text(reference: Answer, answer: Answer) -> str | None:
 
 def _compare_items(reference: Answer, answer: Answer, policy: Policy) -> None:
     wanted, found = expand(reference), expand(answer)
+    if not policy.variables or (reference.integers and len(reference.integers) == len(answer.integers) == 1):
+        found = _renamed(found, wanted)
     letters = integer_letters(reference, wanted)
     if letters:
         compare_families(wanted, found, letters, answer)
+        policy.tolerance.decided("solution-family")
         return
     if _is_interval(wanted) or _is_interval(found):
         left, right = _as_set(wanted, reference.join), _as_set(found, answer.join)
@@ -56,9 +70,13 @@ def _compare_items(reference: Answer, answer: Answer, policy: Policy) -> None:
                 raise Mismatch("different-variable")
             if not sets_equal(left, right, policy.tolerance):
                 raise Mismatch("different-set")
+            policy.tolerance.decided("sets-of-reals")
             return
     wanted, braces = _elements(wanted)
     found, other_braces = _elements(found)
+    found = _in_square_brackets(found, wanted)
+    if not policy.variables:
+        wanted, found = _unlabelled(wanted), _unlabelled(found)
     _drop_labels_in_order(wanted, found)
     wanted, found = _coordinates(wanted, found), _coordinates(found, wanted)
     labels = [[item.label for item in items] for items in (wanted, found)]
@@ -146,10 +164,36 @@ def _drop_labels_in_order(wanted: list[Item], found: list[Item]) -> None:
 
 
 def _elements(items: list[Item]) -> tuple[list[Item], bool]:
-    """The members when the answer is one set in braces, and whether it is."""
+    """The members when the answer is one set in braces, and whether it is. Progressions are written out."""
     if len(items) == 1 and items[0].node.op == "set":
-        return [Item(arg) if arg.op != "rel" else Item(arg.args[-1]) for arg in items[0].node.args], True
+        members = written_out(items[0].node.args)
+        return [Item(arg) if arg.op != "rel" else Item(arg.args[-1]) for arg in members], True
+    if any(item.node.op == "ell" for item in items):
+        return [Item(node) for node in written_out(tuple(item.node for item in items))], False
     return list(items), False
+
+
+def _in_square_brackets(found: list[Item], wanted: list[Item]) -> list[Item]:
+    """`[1, 2, 3]` as the bare list 1, 2, 3 where one is wanted: with three members it is no interval."""
+    if len(found) == 1 and len(wanted) > 2 and found[0].node.op == "tuple" and found[0].node.value == "[]":
+        return [Item(arg) for arg in found[0].node.args] if len(found[0].node.args) > 2 else found
+    return found
+
+
+def _renamed(found: list[Item], wanted: list[Item]) -> list[Item]:
+    """The answer in the reference's letter, where each of them has a single one."""
+    names = [{name for item in items for name in symbols(item.node)} for items in (wanted, found)]
+    if len(names[0]) != 1 or len(names[1]) != 1:
+        return found
+    (new,), (old,) = names
+    return [
+        replace(item, node=rewrite(item.node, lambda n: symbol(new) if n.op == "sym" and n.value == old else n))
+        for item in found
+    ]
+
+
+def _unlabelled(items: list[Item]) -> list[Item]:
+    return [replace(item, label=None) for item in items]
 
 
 def _is_interval(items: list[Item]) -> bool:
@@ -245,12 +289,17 @@ def _compare_values(reference: Item, answer: Item, policy: Policy) -> None:
         _check_chain(answer, policy)
     wanted, found = reference.node, answer.node
     if reference.unit and answer.unit:
-        if reference.unit.dimensions != answer.unit.dimensions:
+        ratio = conversion(answer.unit, reference.unit)
+        if ratio is None:
             raise Mismatch("unit-mismatch")
-        if reference.unit.factor != answer.unit.factor:
-            found = Node("mul", (found, number(answer.unit.factor / reference.unit.factor)))
+        if ratio != 1:
+            found = Node("mul", (found, number(ratio)))
     elif reference.unit and policy.require_unit:
         raise Mismatch("unit-missing")
+    if reference.unit and reference.unit.is_radian and contains(found, "deg"):
+        wanted = from_radians(wanted)
+    elif answer.unit and answer.unit.is_radian and contains(wanted, "deg"):
+        found = from_radians(found)
     candidates = [wanted, *reference.others]
     if policy.percent and (wanted.op == "pct") != (found.op == "pct"):
         candidates.append(wanted.args[0] if wanted.op == "pct" else Node("pct", (wanted,)))

@@ -5,7 +5,7 @@ const value "pi" | "e" | "i" | "inf"                    sym   value name, subscr
 add, mul  n-ary    neg, fact, pct, deg  unary           div, pow, root(x, n), log(x, base)  binary
 fn    value name, args           app   value name, args (an undefined function such as f(x))
 pm    value (number of the sign in the answer, +1 for plus-minus or -1 for minus-plus)
-tuple value brackets "()" "[)"   set   matrix value (rows, columns)     cup, cap, minus  set operations
+tuple value brackets "()" "[)"   set   ratio   matrix value (rows, columns)     cup, cap, minus  set operations
 rel   value operators            based value (digits, base)             ell  an ellipsis   bb  value letter (\\mathbb)
 """
 

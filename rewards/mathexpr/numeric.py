@@ -47,7 +47,7 @@ class Evaluation:
         if self._work > MAX_WORK:
             raise MathError("too-complex")
         result = self._value(node)
-        if not ctx.isfinite(result):
+        if not _finite(result):
             raise Undefined("undefined")
         if result:
             size = int(ctx.mag(result))
@@ -86,7 +86,7 @@ class Evaluation:
     def _without_residue(self, result: Any, args: list[Any]) -> Any:
         """`result` with what rounding left in place of zero removed: sin(pi), or the imaginary part of e^(i pi)."""
         ctx = self.ctx
-        if not result or not ctx.isfinite(result):
+        if not result or not _finite(result):
             return result
         margin = 30 - ctx.prec
         if ctx.mag(result) < max((ctx.mag(arg) for arg in args if arg), default=0) + margin:
@@ -168,6 +168,8 @@ class Evaluation:
             raise MathError("unevaluated")
         if name in _EXPONENTIAL and abs(args[0]) > MAX_MAGNITUDE // 2:
             raise MathError("too-complex")
+        if name in _POLES and not self._without_residue(getattr(ctx, _POLES[name])(args[0]), [ctx.mpf(1)]):
+            raise Undefined("undefined")
         return self.note(getattr(ctx, own)(args[0]), args[0])
 
     def _determinant(self, matrix: Node) -> Any:
@@ -186,6 +188,12 @@ class Evaluation:
             return total
 
         return minor(tuple(range(size)), tuple(range(size)))
+
+
+def _finite(value: Any) -> bool:
+    """Whether an mpf or mpc is neither infinite nor nan: those have no mantissa, and an exponent. mpmath's own test is slow."""
+    parts = value._mpc_ if hasattr(value, "_mpc_") else (value._mpf_,)
+    return all(part[1] or not part[2] for part in parts)
 
 
 def _product(evaluation: Evaluation, *args: Any) -> Any:
@@ -209,6 +217,8 @@ _NUMERIC: dict[str, Any] = {
 }
 _REAL_ONLY = frozenset(("floor", "ceil", "max", "min"))
 _EXPONENTIAL = frozenset(["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch"])
+_POLES = {"tan": "cos", "sec": "cos", "cot": "sin", "csc": "sin"}
+"""Functions with poles where another is zero: computed there, they are huge and not infinite."""
 _MPMATH_NAMES = {name: name for name in _EXPONENTIAL} | {
     **{f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
     **{"arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh"},

@@ -36,9 +36,9 @@ class Parser(TokenStream):
         return self.make("rel", *parts, value=tuple(ops)) if ops else parts[0]
 
     def set_expression(self) -> Node:
-        left = self.sum()
+        left = self.ratio()
         while self.head.kind == "op" and self.head.text in _SET_OPERATIONS:
-            left = self.make(_SET_OPERATIONS[self.next().text], left, self.sum())
+            left = self.make(_SET_OPERATIONS[self.next().text], left, self.ratio())
         return left
 
     def sum(self) -> Node:
@@ -79,12 +79,20 @@ class Parser(TokenStream):
             negative ^= self.next().text == "-"
         return negative
 
+    def ratio(self) -> Node:
+        """`2 : 3 : 4`, kept as it stands; of two parts a ratio is a quotient."""
+        parts = [self.sum()]
+        while self.is_op(":") and self.at + 1 < len(self.tokens):
+            self.at += 1
+            parts.append(self.sum())
+        return self.make("ratio", *parts) if len(parts) > 2 else parts[0] if len(parts) == 1 else self.make("div", *parts)
+
     def product(self) -> Node:
         left = self.mixed_number() or self.power()
         while True:
             if self.accept("*"):
                 left = self.make("mul", left, self.signed_factor())
-            elif self.accept("/") or (self.is_op(":") and self.at + 1 < len(self.tokens) and self.accept(":")):
+            elif self.accept("/"):
                 left = self.make("div", left, self.signed_factor())
             elif self.starts_factor():
                 if self.head.kind == "num" and self.tokens[self.at - 1].kind == "num":
@@ -136,7 +144,8 @@ class Parser(TokenStream):
         else:
             return None
         if over.op == under.op == "num" and 0 < over.value < under.value and not self.is_op("^", "!"):
-            return self.make("num", value=integer(whole.text) + over.value / under.value)
+            mixed = self.make("num", value=integer(whole.text) + over.value / under.value)
+            return self.make("pct", mixed) if self.accept("%") else mixed
         # Not a mixed number: start again, and with fresh tokens since \frac12 may have been split.
         self.at = start
         if following.kind == "cmd":

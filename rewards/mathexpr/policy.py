@@ -15,6 +15,7 @@ class Policy:
     percent: bool = False  # a bare number may stand for a percentage
     require_unit: bool = False
     ordered: bool = False
+    variables: bool = True  # the names of values and variables must agree
     question_has_integral: bool = False
 
 

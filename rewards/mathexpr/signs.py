@@ -6,12 +6,15 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from rewards.mathexpr.answer import Answer, Item
+from rewards.mathexpr.answer import Answer
+from rewards.mathexpr.items import Item
 from rewards.mathexpr.nodes import MAX_ITEMS, MathError, Node, contains, number, rewrite, walk
 
 
 def expand(answer: Answer) -> list[Item]:
     """Items with every plus-minus sign written out; signs in one scalar go together when one is a minus-plus sign."""
+    if not any(item.node.height > 1 and contains(item.node, "pm") for item in answer.items):
+        return list(answer.items)
     out: list[Item] = []
     for item in answer.items:
         nodes = [item.node] if item.node.op != "tuple" else list(item.node.args)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
+
 from rewards.mathexpr.equality import functions_equal, points, ratio_is_constant, scalars_equal, values_at
 from rewards.mathexpr.intervals import read_set, sets_equal
-from rewards.mathexpr.nodes import Node, number, rewrite, symbol, symbols
+from rewards.mathexpr.nodes import Node, number, rewrite, symbol, symbols, walk
 from rewards.mathexpr.policy import Policy
+from rewards.mathexpr.solving import FLIP
+
+_CONSTANTS = frozenset(("C", "c", "C_1", "C_2", "C_3", "c_1", "c_2", "c_3"))
+_NAMES_OF_CONSTANTS = _CONSTANTS | frozenset("ABDKk")
 
 
 def nodes_equal(reference: Node, answer: Node, policy: Policy) -> bool:
     """Equality of two values of any kind."""
-    reference, answer = _as_matrix(reference), _as_matrix(answer)
+    reference, answer = _as_matrix(_scaled(reference)), _as_matrix(_scaled(answer))
+    if reference.op == "add" or answer.op == "add":
+        reference, answer = _components(reference, answer), _components(answer, reference)
+    if "ratio" in (reference.op, answer.op):
+        return _ratios_equal(reference, answer, policy)
     a, b = _as_tuple(reference), _as_tuple(answer)
     if a is not None or b is not None:
         return (
@@ -55,6 +66,68 @@ def _as_matrix(node: Node) -> Node:
     return Node("matrix", tuple(cell for row in node.args for cell in row.args), (len(node.args), width))
 
 
+def _scaled(node: Node) -> Node:
+    """A number times a vector or matrix, its negative, quotient or transpose, as the vector or matrix that it is."""
+    if node.op == "neg" and (inner := _scaled(node.args[0])).op in ("matrix", "tuple"):
+        return _each(inner, lambda cell: Node("neg", (cell,)))
+    if node.op == "div" and (inner := _scaled(node.args[0])).op in ("matrix", "tuple"):
+        return _each(inner, lambda cell: Node("div", (cell, node.args[1])))
+    if node.op == "mul":
+        factors = [_scaled(arg) for arg in node.args]
+        arrays = [factor for factor in factors if factor.op in ("matrix", "tuple")]
+        if len(arrays) == 1:
+            rest = tuple(factor for factor in factors if factor is not arrays[0])
+            return _each(arrays[0], lambda cell: Node("mul", (*rest, cell)))
+    if node.op == "pow" and node.args[1] == symbol("T") and node.args[0].op in ("matrix", "tuple"):
+        return _transposed(node.args[0])
+    return node
+
+
+def _each(array: Node, change: Callable[[Node], Node]) -> Node:
+    return Node(array.op, tuple(change(cell) for cell in array.args), array.value)
+
+
+def _transposed(array: Node) -> Node:
+    if array.op == "tuple":
+        return array
+    rows, columns = array.value
+    return Node("matrix", tuple(array.args[r * columns + c] for c in range(columns) for r in range(rows)), (columns, rows))
+
+
+def _components(node: Node, other: Node) -> Node:
+    """`3i + 2j` as (3, 2) where the other side is a vector: i is then no imaginary unit."""
+    size = len(other.args) if other.op == "tuple" or (other.op == "matrix" and 1 in other.value) else 0
+    basis = [Node("const", (), "i"), symbol("j"), symbol("k")][:size]
+    if node.op != "add" or size not in (2, 3) or symbol("j") not in walk(node):
+        return node
+    parts = [number(0)] * size
+    for term in node.args:
+        found = [index for index, unit in enumerate(basis) if unit in walk(term)]
+        if len(found) != 1 or any(n.op in ("pow", "fn", "root", "log") and basis[found[0]] in walk(n) for n in walk(term)):
+            return node
+        parts[found[0]] = _replaced(term, {basis[found[0]]: number(1)})
+    return Node("tuple", tuple(parts), "()")
+
+
+def _replaced(node: Node, changes: dict[Node, Node]) -> Node:
+    return rewrite(node, lambda n: changes.get(n, n))
+
+
+def _ratios_equal(reference: Node, answer: Node, policy: Policy) -> bool:
+    """a : b : c = d : e : f when the parts are proportional."""
+    if reference.op != answer.op or len(reference.args) != len(answer.args):
+        return False
+    return all(
+        scalars_equal(Node("mul", (x, answer.args[0])), Node("mul", (y, reference.args[0])), policy.tolerance)
+        for x, y in zip(reference.args[1:], answer.args[1:], strict=True)
+    )
+
+
+def from_radians(node: Node) -> Node:
+    """The degrees of an angle in radians."""
+    return Node("deg", (Node("div", (Node("mul", (node, number(180))), Node("const", (), "pi"))),))
+
+
 def _as_tuple(node: Node) -> tuple[tuple[Node, ...], str] | None:
     """The components of a tuple, or of a column or row vector."""
     if node.op == "tuple":
@@ -77,6 +150,8 @@ def _same_up_to_constant(reference: Node, answer: Node, policy: Policy) -> bool:
 
     An answer that adds the constant the reference leaves out is right when the question asks for an integral.
     """
+    if any(_equal_renamed(reference, answer, policy)):
+        return True
     constants = [name for name in ("C", "c", "C_1", "K") if name in symbols(answer)]
     if not constants or answer.op != "add" or symbol(constants[0]) not in answer.args:
         return False
@@ -88,6 +163,20 @@ def _same_up_to_constant(reference: Node, answer: Node, policy: Policy) -> bool:
     if constants[0] in symbols(right) or (own and own in symbols(left)) or not symbols(left) | symbols(right):
         return False
     return _differ_by_constant(left, right)
+
+
+def _equal_renamed(reference: Node, answer: Node, policy: Policy) -> Iterator[bool]:
+    """Equality with the arbitrary constants of a general solution called otherwise, `C_1` and `C_2` for A and B."""
+    own = symbols(reference) - symbols(answer)
+    other = symbols(answer) - symbols(reference)
+    if not own or len(own) != len(other) or not own <= _CONSTANTS or not other <= _NAMES_OF_CONSTANTS or len(own) > 3:
+        return
+    if not symbols(reference) - own:
+        return  # nothing but constants: a plain difference of names
+    for order in itertools.permutations(sorted(own)):
+        names = {symbol(old): symbol(new) for old, new in zip(sorted(other), order, strict=True)}
+        renamed = _replaced(answer, names)
+        yield functions_equal(reference, renamed, policy.tolerance)
 
 
 def _without_term(node: Node, name: str) -> Node:
@@ -106,23 +195,25 @@ def _differ_by_constant(left: Node, right: Node) -> bool:
 
 # ---- equations and chains of inequalities
 
-_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~=": "~=", "in": "in"}
+_COORDINATES = frozenset("xyzt")
 
 
 def _relations_equal(reference: Node, answer: Node, policy: Policy) -> bool:
     if reference.op != "rel":
-        return _solves(answer, reference, policy)
+        return _solves(answer, reference, policy) or _says(answer, reference, policy)
     if answer.op != "rel":
-        return _solves(reference, answer, policy)
+        return _solves(reference, answer, policy) or (
+            not symbols(reference.args[0]) <= _COORDINATES and _says(reference, answer, policy)
+        )
     if len(reference.args) == 2 and len(answer.args) == 2:
         a, b = reference.value[0], answer.value[0]
         left, right = _difference(reference), _difference(answer)
-        if a == "in" or b == "in":
+        if a not in FLIP or b not in FLIP:
             return reference == answer
         sign = ratio_is_constant(left, right)
         if a == b and (sign == 1 or (sign and a in ("=", "!="))):
             return True
-        if _FLIP[a] == b and sign == -1 and a not in ("=", "!="):
+        if FLIP[a] == b and sign == -1 and a not in ("=", "!="):
             return True
         if a == b == "=":
             return any(
@@ -133,11 +224,20 @@ def _relations_equal(reference: Node, answer: Node, policy: Policy) -> bool:
         return False
     for args, ops in (
         (answer.args, answer.value),
-        (answer.args[::-1], tuple(_FLIP[op] for op in reversed(answer.value))),
+        (answer.args[::-1], tuple(FLIP.get(op, op) for op in reversed(answer.value))),
     ):
         if ops == reference.value and all(nodes_equal(x, y, policy) for x, y in zip(reference.args, args, strict=True)):
             return True
     return False
+
+
+def _says(relation: Node, value: Node, policy: Policy) -> bool:
+    """Whether `a + b = 5` gives the value of a quantity made of letters alone, two or more: "2x = 5" gives none."""
+    if relation.value != ("=",) or symbols(relation.args[1]) or len(symbols(relation.args[0])) < 2:
+        return False
+    if any(n.op not in ("sym", "add", "mul", "div", "neg") for n in walk(relation.args[0])):
+        return False
+    return nodes_equal(value, relation.args[1], policy)
 
 
 def _difference(relation: Node) -> Node:

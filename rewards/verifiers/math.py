@@ -1,4 +1,4 @@
-"""Mathematical answers, equal exactly, numerically or symbolically; the rules are in docs/rewards.md.
+"""Mathematical answers, equal exactly, numerically or symbolically; the rules are in docs/verifiers/math.md.
 
 Source: GLM-4.5V report, arXiv 2507.01006, table 1 (mathematics: SymPy with tolerance).
 """
@@ -15,6 +15,8 @@ from rewards.mathexpr.equality import Tolerance
 from rewards.mathexpr.match import compare
 from rewards.mathexpr.nodes import MathError
 from rewards.mathexpr.policy import Policy
+from rewards.mathexpr.restating import restates
+from rewards.mathexpr.show import shown
 from rewards.registry import BadReference, Context, Outcome, verifier
 
 MAX_REFERENCE_CHARS = 4096
@@ -38,6 +40,8 @@ class MathArgs:
     """Whether the order of an unbracketed list counts."""
     require_unit: bool = False
     """Whether an answer without the reference's unit is wrong."""
+    variables: Literal["strict", "any"] = "strict"
+    """Whether names must agree, or `y = 3` is also `x = 3` and `t + 1` also `x + 1`."""
     integers: tuple[str, ...] = ()
     """Letters that take integer values only, so that cos(n pi) equals (-1)^n."""
 
@@ -63,24 +67,31 @@ def read_reference(raw: Any, args: MathArgs) -> Reference:
     for reading in readings:
         if not reading.items and reading.fault in ("too-complex", "too-long"):
             raise BadReference(reading.fault)
+    if not any(reading.items or reading.word for reading in readings) and readings[0].fault in _CUT_SHORT:
+        raise BadReference("incomplete-expression")
     reason = _match(readings, readings[:1], _policy(args, None))
     if reason is not None:
         raise BadReference(reason if reason in ("too-complex", "undefined") else "self-mismatch")
     return Reference(text, readings)
 
 
+_USUAL = frozenset("f")
+_CUT_SHORT = ("incomplete-expression", "empty-group")
+
+
 @lru_cache(maxsize=4096)
 def _functions(question: str | None) -> frozenset[str]:
-    return frozenset("f") | frozenset(_FUNCTION_ASKED.findall((question or "")[:20_000]))
+    return _USUAL | frozenset(_FUNCTION_ASKED.findall((question or "")[:20_000]))
 
 
-def _policy(args: MathArgs, question: str | None) -> Policy:
+def _policy(args: MathArgs, question: str | None, trace: list[str] | None = None) -> Policy:
     asked = question is not None and bool(_PERCENT_ASKED.search(question[:20_000]))
     return Policy(
-        tolerance=Tolerance(args.rtol, args.atol, args.rounding, args.integers),
+        tolerance=Tolerance(args.rtol, args.atol, args.rounding, args.integers, trace),
         percent=args.percent == "either" or (args.percent == "auto" and asked),
         require_unit=args.require_unit,
         ordered=args.ordered,
+        variables=args.variables == "strict",
         question_has_integral=question is not None and "\\int" in question,
     )
 
@@ -110,14 +121,16 @@ def _is_short_number(answer: str, reference: Any) -> bool:
 @verifier("math", domains=("math",), args=MathArgs, reference=read_reference, bounded=_is_short_number)
 def math(answer: str, reference: Reference, context: Context) -> Outcome:
     """Score 1 when the answer equals the reference, else 0 with the reason."""
-    readings = reference.readings
     functions = _functions(context.question)
-    if functions != frozenset("f"):
-        readings = _with_functions(reference, functions)
-    reason = _match(readings, read_answer(answer, functions), _policy(context.args, context.question))
+    readings = reference.readings if functions == _USUAL else read_answer(reference.source, functions)
+    found = read_answer(answer, functions, loose=True)
+    trace: list[str] | None = None if context.notes is None else []
+    if restates(answer, reference.source, context.question):
+        reason: str | None = "restates-question"
+    else:
+        reason = _match(readings, found, _policy(context.args, context.question, trace))
+    if trace is not None:
+        context.note("reference", shown(readings))
+        context.note("answer", shown(found))
+        context.note("rule", reason or (trace[-1] if trace else "equal"))
     return Outcome(1.0, True) if reason is None else Outcome(0.0, False, reason)
-
-
-def _with_functions(reference: Reference, functions: frozenset[str]) -> tuple[Answer, ...]:
-    """The reference read again with the letters the question uses as functions."""
-    return read_answer(reference.source, functions)

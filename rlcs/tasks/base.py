@@ -43,7 +43,7 @@ class Sample:
         """A right response in GLM-4.5V's format. Where an answer shows no working, the thought has it instead."""
         box = f"<|begin_of_box|>{self.boxed}<|end_of_box|>"
         if working is Working.ANSWER and self.shown:
-            return f"<think></think>\n{self.shown}\n{box}"
+            return f"<think></think>\n{self.shown}{box}"
         return f"<think>{self.quick if working is Working.NONE else self.working}</think>\n{box}"
 
 

@@ -111,13 +111,19 @@ def describe(widget: Widget) -> str:
     return f"{widget.label} [{','.join(map(str, widget.box))}]"
 
 
-def scan(widgets: list[Widget], target: Widget) -> str:
-    """The widgets in reading order with their boxes, up to the one that is looked for."""
-    return "; ".join(describe(widget) for widget in widgets[: widgets.index(target) + 1])
+def listing(widgets: list[Widget]) -> str:
+    """The widgets in reading order with their boxes."""
+    return "; ".join(describe(widget) for widget in widgets)
+
+
+def search(widgets: list[Widget], wanted: Widget) -> str:
+    """Going through the labels in reading order up to the wanted one: `K no; Q no; F yes`."""
+    passed = [f"{widget.label} no; " for widget in widgets[: widgets.index(wanted)]]
+    return f"{''.join(passed)}{wanted.label} yes"
 
 
 class GuiFamily:
-    """See the module's docstring. The working reads the screen until it comes to the target."""
+    """See the module's docstring. The working goes through the labels until one is the one asked for."""
 
     domain = "gui"
     levels = 5
@@ -136,11 +142,13 @@ class GuiFamily:
             pairs = _neighbours(widgets)
             anchor, relation, target = pairs[int(rng.integers(len(pairs)))]
             asked = f"the one {relation} {anchor.label}"
+            working = f"{search(widgets, anchor)}, {relation} it {describe(target)}"
         else:
             target = widgets[int(rng.integers(len(widgets)))]
             asked = target.label
+            working = f"{search(widgets, target)}, {describe(target)}"
         text = "".join(rng.choice(list(READABLE), 2)) if target.field else None
         question = f"Click {asked}" if text is None else f"Type {text} into {asked}"
         answer = action_json(target, text)
         content = f"{asked}\n{answer}"
-        return Sample(question, json.loads(answer), scan(widgets, target), answer, f"find {asked}", content, image=image)
+        return Sample(question, json.loads(answer), working, answer, f"find {asked}", content, image=image)

@@ -4,6 +4,7 @@ Level 1: one-digit sums and differences. 2: two-digit. 3: three-digit, or two-di
 5: two-digit times two-digit.
 """
 
+import re
 from itertools import zip_longest
 
 import numpy as np
@@ -108,6 +109,6 @@ class MathFamily:
             question = "Compute"
             image = Image.new("RGB", (CELL * len(expression), CELL), (255, 255, 255))
             draw_row(image, expression, 0, 0)
-        shown = working.replace("; ", "\n").replace(" ", "\n")
+        shown = re.sub(r"(?<=\d) ", ", ", working).replace("; ", ". ") + ". So "
         quick = f"the value of {expression}"
         return Sample(question, str(total), working, str(total), quick, expression, shown, image)

@@ -349,7 +349,6 @@ WRONG = [
     ("\\frac{k\\pi}{2}", "k\\pi", None),
     ("2f(1)", "f(2)", None),
     ("x^2+C", "x^2", None),
-    ("6", "six", None),
     ("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{bmatrix}1&2\\\\3&5\\end{bmatrix}", None),
     ("O(n)", "0(n)", None),
     ("x=2", "x=x", None),
@@ -377,7 +376,6 @@ WRONG = [
     ("1234567", "1234568", None),
     ("1000000", "1000000.5", None),
     ("7:00", "8:00", None),
-    ("7:30 p.m.", "7:30 pm", None),
     ("(2,3)", "2,3", None),
     ("2,3", "(2,3)", None),
     ("y^2=4x", "y^2=-4x", None),
@@ -385,7 +383,6 @@ WRONG = [
     ("157", "50\\pi", None),
     ("\\text{No}", "Yes", None),
     ("C", "c", None),
-    ("4", "\\text{four}", None),
     ("\\frac{\\pi}{4}", "0.79", None),
     ("\\frac{\\pi}{4}", "45", None),
     ("x", "x=", None),
@@ -458,7 +455,7 @@ def test_tower_of_powers_is_called_too_complex() -> None:
         ("3 = 5", "inconsistent-equation"),
         ("((5", "incomplete-expression"),
         ("6", "different-value"),
-        ("five", "text-differs"),
+        ("east", "text-differs"),
     ],
 )
 def test_wrong_answers_say_why(answer: str, reason: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rewards import cli
-from rewards.cli import score_file
+from rewards.cli import explain_rows, score_file
 from rewards.rows import RowError
 
 
@@ -89,6 +89,78 @@ def test_lone_surrogate_in_a_response_is_written_as_valid_json(tmp_path: Path) -
     rows = [{"id": "a", "domain": "ocr", "answer": "x", "response": box("\ud800")}]
     score_file(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", workers=1, quiet=True)
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["extracted"] == "\ud800"
+
+
+def test_style_checks_hold_for_every_row(tmp_path: Path) -> None:
+    loop = "<think>" + "the answer is three because it is three and so " * 200 + "</think>"
+    rows = [
+        {"id": "a", "domain": "math", "answer": "3", "response": loop + box("3").removeprefix("<think></think>")},
+        {"id": "b", "domain": "math", "answer": "3", "response": box("3")},
+    ]
+    source = write(tmp_path / "in.jsonl", rows)
+    reasons = []
+    for checks in ((), ("repetition",)):
+        score_file(source, tmp_path / "out.jsonl", workers=1, checks=checks, quiet=True)
+        reasons.append([json.loads(line)["reason"] for line in (tmp_path / "out.jsonl").read_text().splitlines()])
+    assert reasons == [[None, None], ["repetition", None]]
+
+
+def test_unknown_style_check_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'repetition'"):
+        score_file(write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl", checks=("repetitions",), quiet=True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_row_is_explained_without_an_output_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    assert [found.verdict.score for found in explain_rows(source, "2")] == [0.75]
+    assert "domain ocr" in capfd.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_each_response_of_an_id_is_explained(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [{**ROWS[0], "response": box(answer)} for answer in ("0.5", "0.6")]
+    explanations = explain_rows(write(tmp_path / "in.jsonl", [*rows, *ROWS[1:]]), "a")
+    assert [found.verdict.correct for found in explanations] == [True, False]
+    assert "response 2 of 2, line 2" in capfd.readouterr().out
+
+
+def test_unknown_id_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no row with the id 'aa' in .*in.jsonl; did you mean 'a'"):
+        explain_rows(write(tmp_path / "in.jsonl", ROWS), "aa")
+    with pytest.raises(ValueError, match="its first ids are 'a', '2', 'c'"):
+        explain_rows(tmp_path / "in.jsonl", "xyz")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(ValueError, match="it has no rows with an id"):
+        explain_rows(tmp_path / "empty.jsonl", "a")
+
+
+def test_only_the_rows_to_explain_must_be_usable(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [["no row"], {"id": "x"}, *ROWS])
+    assert explain_rows(source, "a")[0].verdict.correct is True
+    with pytest.raises(RowError, match="line 2, id 'x'"):
+        explain_rows(source, "x")
+
+
+def test_bomb_is_explained_under_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    rows = [{"id": "a", "domain": "test-hostile", "answer": "x", "response": box("hold-the-interpreter")}]
+    found = explain_rows(write(tmp_path / "in.jsonl", rows), "a", timeout_s=0.5, plugins=("hostile_verifiers",))
+    assert found[0].verdict.reason == "timeout"
+
+
+def test_command_explains_a_row_or_scores_the_file_but_not_both(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from rlcs.cli import app
+
+    source, out = str(write(tmp_path / "in.jsonl", ROWS)), str(tmp_path / "out.jsonl")
+    shown = CliRunner().invoke(app, ["score", source, "--explain", "e", "--check", "repetition"])
+    assert shown.exit_code == 0 and "rtol=0.01" in shown.output and "repetition" in shown.output
+    for options in ([], ["-o", out, "--explain", "a"]):
+        refused = CliRunner().invoke(app, ["score", source, *options])
+        assert refused.exit_code != 0 and "either -o OUT.jsonl" in str(refused.exception)
+    assert CliRunner().invoke(app, ["score", source, "-o", out, "--quiet", "--workers", "1"]).exit_code == 0
 
 
 def test_empty_file_gives_an_empty_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rlcs.rl import advantages_of, build_sampler, train_samples
 from rlcs.rl_config import CurriculumConfig, DifficultyConfig, RlConfig
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import CurriculumSampler, UniformSampler
-from rlcs.scoring import ScoredRollouts, group_fates, score_rollouts
+from rlcs.scoring import ScoredRollouts, group_fates, score_rollouts, scoring_pool
 from rollout.encoded import Encoded, Prompt
 from rollout.engine import Completion
 
@@ -163,6 +163,19 @@ def test_responses_are_scored_by_the_verifier_of_their_problem() -> None:
         scored = score_rollouts(pool, np.arange(2), problems, [prompt(True), prompt(False)], completions)
     assert scored.outcomes_PG.tolist() == [[1, 0], [1, 1]]
     assert scored.verdicts[0][1].status == "format_error"
+
+
+def test_configured_style_checks_make_a_looping_response_a_format_error() -> None:
+    looping = "<think>" + "and so on, " * 200 + "</think>\n<|begin_of_box|>2<|end_of_box|>"
+    verdicts = []
+    for checks in ([], ["repetition"]):
+        with scoring_pool(config(style_checks=checks, verifier_workers=1)) as pool:
+            scored = score_rollouts(pool, np.arange(1), [problem(0, "math")], [prompt(True)], [[completion(1, text=looping)]])
+        verdicts.append(scored.verdicts[0][0])
+    assert [(v.correct, v.status, v.reason) for v in verdicts] == [
+        (True, "ok", None),
+        (False, "format_error", "repetition"),
+    ]
 
 
 def test_the_configured_sampler_is_built_over_the_problems() -> None:
