@@ -21,7 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 from rewards import ScorePool, known_domains
-from rewards.format import BOX_CLOSE, BOX_OPEN, THINK_CLOSE, THINK_OPEN, Style
+from rewards.api import response_with
+from rewards.format import Style
+from rewards.registry import find
 from rlcs.media_check import MediaFacts, Source, inspect, sources_of
 from rlcs.problems import Issue, ProblemFileError, example_issues, id_of, problem_issues, read_lines, repeated_id, shown
 from rollout.messages import parts_of, text_of
@@ -227,7 +229,7 @@ def _reference_row(line: Mapping[str, Any]) -> dict[str, Any]:
         "id": line["id"],
         "domain": line["domain"],
         "answer": line["answer"],
-        "response": f"{THINK_OPEN}{THINK_CLOSE}{BOX_OPEN}{answer}{BOX_CLOSE}",
+        "response": response_with(answer, find(line["domain"], line.get("verifier"))),
         "question": text_of(question),
         "verifier": line.get("verifier"),
         "verifier_args": line.get("verifier_args"),

@@ -185,7 +185,7 @@ def audit(
     json: Annotated[Path | None, typer.Option(help="write counts and problems to this file")] = None,
     judge: Annotated[bool, typer.Option("--judge", help="ask the judge that the environment configures")] = False,
     workers: Annotated[int, typer.Option(min=0, help="scoring processes; 0: one a core")] = 0,
-    timeout_s: Annotated[float, typer.Option(help="seconds one response may take")] = 5.0,
+    timeout_s: Annotated[float, typer.Option(help="seconds one response may take")] = 15.0,
     memory_mb: Annotated[int, typer.Option(help="memory of each scoring process")] = 2048,
     plugin: Plugins = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, no tables")] = False,

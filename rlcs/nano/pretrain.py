@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import PreTrainedModel
 
 from rlcs.nano.build import build_model, save_nano
 from rlcs.nano.corpus import DocumentEncoder, EncodedDocument, draw_document
@@ -45,9 +45,7 @@ class Recipe:
         return self.lr * min(1.0, (step + 1) / self.warmup, max(0.02, (self.steps - step) / self.decay))
 
     def hardness(self, step: int) -> float:
-        """0 during the vision warm-up, then rising to 1 over `ramp` steps; 1 in the last phase."""
-        if step >= self.last_phase:
-            return 1.0
+        """0 during the vision warm-up, then rising to 1 over `ramp` steps."""
         return float(np.clip((step - self.warm_vision) / self.ramp, 0, 1))
 
 
@@ -110,14 +108,10 @@ def _rewind(log: Path, step: int) -> None:
     log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
 
 
-def pretrain(out: Path, recipe: Recipe, *, init: Path | None = None, export: Path | None = None, save_every: int = 250) -> None:
-    """Trains to `recipe.steps`, from the state in `out` if there is one, else from the weights of the checkpoint `init`, else
-    from random ones; at the end writes the model to `export`.
-    """
+def pretrain(out: Path, recipe: Recipe, *, export: Path | None = None, save_every: int = 250) -> None:
+    """Trains to `recipe.steps`, from the state in `out` if there is one; at the end writes the model to `export`."""
     out.mkdir(parents=True, exist_ok=True)
     model = build_model(seed=recipe.seed)
-    if init is not None:
-        model.load_state_dict(AutoModelForImageTextToText.from_pretrained(init).state_dict())
     model.config._attn_implementation = VARLEN
     model.train()
     optimizer = make_optimizer(model, recipe)
@@ -180,12 +174,10 @@ def pretrain(out: Path, recipe: Recipe, *, init: Path | None = None, export: Pat
 def main(
     out: Annotated[Path, typer.Option(help="directory of log and training state")] = Path("runs/nano"),
     export: Annotated[Path | None, typer.Option(help="where to write the finished model, e.g. assets/nano")] = None,
-    init: Annotated[Path | None, typer.Option(help="checkpoint to go on from, with a new optimiser")] = None,
     steps: int = Recipe.steps,
     tokens: int = Recipe.tokens,
     lr: float = Recipe.lr,
     decay: int = Recipe.decay,
-    last_phase: Annotated[int, typer.Option(help="step at which the last mixture begins")] = Recipe.last_phase,
     seed: int = Recipe.seed,
     bf16: bool = Recipe.bf16,
     threads: Annotated[int, typer.Option(help="0: one a core")] = 0,
@@ -193,8 +185,7 @@ def main(
     """Pre-train the nano model, resuming from `out` if it holds a state."""
     if threads:
         torch.set_num_threads(threads)
-    recipe = Recipe(steps=steps, tokens=tokens, lr=lr, decay=decay, last_phase=last_phase, seed=seed, bf16=bf16)
-    pretrain(out, recipe, init=init, export=export)
+    pretrain(out, Recipe(steps=steps, tokens=tokens, lr=lr, decay=decay, seed=seed, bf16=bf16), export=export)
 
 
 if __name__ == "__main__":

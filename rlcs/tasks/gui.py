@@ -111,11 +111,6 @@ def describe(widget: Widget) -> str:
     return f"{widget.label} [{','.join(map(str, widget.box))}]"
 
 
-def listing(widgets: list[Widget]) -> str:
-    """The widgets in reading order with their boxes."""
-    return "; ".join(describe(widget) for widget in widgets)
-
-
 def search(widgets: list[Widget], wanted: Widget) -> str:
     """Going through the labels in reading order up to the wanted one: `K no; Q no; F yes`."""
     passed = [f"{widget.label} no; " for widget in widgets[: widgets.index(wanted)]]

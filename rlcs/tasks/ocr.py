@@ -27,7 +27,7 @@ LEVELS = (
     Rendering((3, 5), 2, 2, 0.05),
     Rendering((5, 7), 4, 3, 0.15, sizes=(20, 24)),
     Rendering((6, 8), 4, 4, 0.2, tilt=6, sizes=(20, 24)),
-    Rendering((8, 11), 4, 5, 0.3, pitch=26, tilt=10, sizes=(18, 24)),
+    Rendering((7, 9), 4, 5, 0.25, pitch=27, tilt=8, sizes=(18, 24)),
 )
 
 

@@ -114,6 +114,14 @@ def test_the_arguments_of_a_problem_count_for_its_reference(tmp_path: Path) -> N
     assert check(tmp_path, {**line, "answer": "5 cm"}).ok
 
 
+@pytest.mark.parametrize("domain", ["general", "open", "judge"])
+def test_references_are_checked_without_the_judge_that_answers_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domain: str
+) -> None:
+    monkeypatch.delenv("RLCS_JUDGE_URL", raising=False)
+    assert not check(tmp_path, {**PROBLEM, "domain": domain, "answer": "A calm lake"}).errors
+
+
 def test_a_reference_that_hangs_its_verifier_is_an_error_after_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
