@@ -4,8 +4,8 @@ python benchmarks/rewards.py [--practice FOLDER] [--out benchmarks/results/rewar
 
 The practice folder holds math.jsonl, stem.jsonl and adversarial.jsonl in the `rlcs score` row format; without one only the
 hand-labelled pairs of tests/unit/rewards/math_pairs.jsonl and the bombs are measured. Math-Verify is given what it does
-best: both sides are parsed with its default extraction configurations, the answer once in `\\boxed{}` and, where that
-extracts nothing, once as it stands (so that plain text and expressions are seen), and `verify(gold, answer)` in its own
+best: both sides are parsed with its default extraction configurations, each in `\\boxed{}` and, where that
+extracts nothing, as it stands (so that plain text and expressions are seen), and `verify(gold, answer)` in its own
 argument order with its own time-outs. Both sides are warmed up with the pairs once, and both parse the reference again for
 each pair: what a trainer could cache is measured apart (`cached references`).
 """
@@ -108,8 +108,8 @@ def math_verify_scorer() -> Callable[[Pair], bool]:
     logging.disable(logging.CRITICAL)
 
     def pays(pair: Pair) -> bool:
-        gold = parse(f"\\boxed{{{pair.reference}}}") or parse(pair.reference)
-        return any(verify(gold, parse(text)) for text in (f"\\boxed{{{pair.answer}}}", pair.answer))
+        gold, answer = (parse(f"\\boxed{{{text}}}") or parse(text) for text in (pair.reference, pair.answer))
+        return bool(verify(gold, answer))
 
     return pays
 
@@ -165,7 +165,7 @@ def import_seconds(runs: int = 5) -> float:
 
 
 def pool_rows_per_s(pairs: list[Pair], workers: int) -> float:
-    """Rows a pool scores a second, transport included."""
+    """Rows a pool scores a second by the clock, transport included: to be read only where the machine was idle."""
     box = "<think></think><|begin_of_box|>{}<|end_of_box|>"
     rows = [
         {"id": str(n), "domain": "math", "answer": pair.reference, "response": box.format(pair.answer)}
@@ -193,7 +193,12 @@ def main() -> None:
     groups = sorted({pair.group for pair in pairs})
     results: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "machine": {"processor": _processor(), "cores_used": 1, "python": platform.python_version()},
+        "machine": {
+            "processor": _processor(),
+            "cores_used": 1,
+            "load_average": round(os.getloadavg()[0], 1),
+            "python": platform.python_version(),
+        },
         "versions": {name: metadata.version(name) for name in ("rlcs", "math-verify", "sympy", "mpmath")},
         "import_rewards_ms": round(import_seconds() * 1e3, 1),
         "groups": {},

@@ -7,12 +7,15 @@ weights and no stop token, so every completion has `--tokens` tokens: the figure
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
+
+sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
 
 import numpy as np
 import torch

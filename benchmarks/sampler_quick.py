@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
+
 from rlcs.config import load_config
 from rlcs.rl import run_rl
 from rlcs.rl_config import RlConfig

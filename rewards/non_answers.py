@@ -72,7 +72,7 @@ def non_answer(answer: str, question: str | None, references: Sequence[str], *, 
     folded, known = fold(answer), [fold(reference[:MAX_SCAN_CHARS]) for reference in references]
     if _OPENINGS.fullmatch(folded) or (_refuses(folded) and not any(_refuses(reference) for reference in known)):
         return "no-answer"
-    if question is not None and _restates(folded, answer.rstrip().endswith(("?", "？")), fold(question[:MAX_SCAN_CHARS])):
+    if question is not None and restates(folded, answer.rstrip().endswith(("?", "？")), fold(question[:MAX_SCAN_CHARS])):
         return "restates-question"
     if addresses_judge(answer, prose=prose) and not addresses_judge("\n".join([question or "", *references])):
         return "addresses-judge"
@@ -101,19 +101,19 @@ def _letters(folded: str) -> str:
 
 
 _ANNOUNCES_QUESTION = frozenset(
-    ("", "question", "thequestionis", "thequestionasks", "theproblemis", "问题", "问题是", "题目是")
+    ("", "question", "thequestionis", "thequestionasks", "theproblemis", "theanswertothequestion", "问题", "问题是", "题目是")
 )
 
 
-def _restates(answer: str, asks: bool, question: str) -> bool:
-    """Whether the answer is the question: most of it, a question out of it, or all of it with nothing added.
+def restates(answer: str, asks: bool, question: str) -> bool:
+    """Whether the answer is the question: most of it, a question out of it, or all of it, once or more, with nothing added.
 
-    An option or a phrase out of the question may be its answer; word order counts ("The sky is blue" answers "Is the
-    sky blue?").
+    Both are folded; `asks`: the answer ends in a question mark. An option or a phrase out of the question may be its
+    answer; word order counts ("The sky is blue" answers "Is the sky blue?").
     """
     ours, theirs = _letters(answer), _letters(question)
     if len(ours) < 8 or len(theirs) < 8:
         return ours == theirs
     if ours in theirs:
         return asks or len(ours) >= 0.8 * len(theirs)
-    return theirs in ours and ours.replace(theirs, "", 1) in _ANNOUNCES_QUESTION
+    return theirs in ours and ours.replace(theirs, "") in _ANNOUNCES_QUESTION

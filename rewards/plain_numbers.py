@@ -75,10 +75,11 @@ _HEDGES = frozenset(
     vocabulary(
         "or and to not no nor maybe perhaps possibly probably about approximately approx roughly around between than more less"
         " fewer over under above below up down at least most plus minus so ish almost nearly but either through till versus vs"
+        " wrong incorrect false untrue"
         " st nd rd th x times sth"
     )
 )
-_HEDGE_CHINESE = re.compile("或|至|到|约|左右|以上|以下|多|余|几|和|与|不|第|分之|可能|大概|也许")
+_HEDGE_CHINESE = re.compile("或|还是|错|至|到|约|左右|以上|以下|多|余|几|和|与|不|第|分之|可能|大概|也许")
 _PEOPLE = {"persons": "people", "person": "people"}
 _CODES = {
     "US$": "$",

@@ -94,7 +94,8 @@ def unwrap(text: str) -> str:
     return text.strip()
 
 
-_ARTICLE = re.compile(r"(?:^|(?<=\s))(?:a|an|the)\s+(?=\S)")
+# Before a single letter "a" is an option's letter or a name: "a b" is two answers.
+_ARTICLE = re.compile(r"(?:^|(?<=\s))(?:a\s+(?=\S\S)|(?:an|the)\s+(?=\S))")
 
 
 _JOIN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])|(?<=[^\W\d_]{2})(?:\s?(?:->|=>|[:→])|\s-)\s?(?=\w)")

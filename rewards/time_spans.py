@@ -48,8 +48,8 @@ _START = frozenset({"from", "between", "start", "starts", "starting", "start_tim
 _FRAME = _START | _END | _FILLER | _JOIN | _AND | frozenset("-[](),;.")
 _HEDGES = (
     frozenset({"or", "not", "no", "isn't", "doesn't", "don't", "never", "neither", "either", "nor", "except"})
-    | frozenset({"maybe", "perhaps", "possibly"})
-    | frozenset("或不没非否%")
+    | frozenset({"maybe", "perhaps", "possibly", "but", "wrong", "incorrect", "false", "unless"})
+    | frozenset("或不没非否错%")
 )
 
 

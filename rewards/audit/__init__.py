@@ -36,7 +36,7 @@ def audit(
     references: Path | None = None,
     out: Path | None = None,
     workers: int | None = None,
-    timeout_s: float = 5.0,
+    timeout_s: float = 15.0,
     memory_mb: int = 2048,
     plugins: Sequence[str] = (),
     judge: bool = False,

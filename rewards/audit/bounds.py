@@ -10,18 +10,22 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 
 from rewards.audit.probes import Exemplar
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _CLOCK = re.compile(r"(\d\d):(\d\d)")
-_NODES = re.compile(r"<(?:table|thead|tbody|tr|td|th)\b", re.IGNORECASE)
+_NODES = re.compile(r"<(?:body|table|thead|tbody|tr|td|th)\b", re.IGNORECASE)
+_COMMENT = re.compile("<!--.*?-->", re.DOTALL)
 _BRACES = re.compile("[{}]")
 _CELLS = re.compile(r"<t[dh]\b", re.IGNORECASE)
 
 _GRADED_TEXT = ("ocr", "document")
 
 
+@lru_cache(maxsize=8192)
 def shared_characters(answer: str, reference: str) -> float:
     """Characters in common / longer length, letter case aside: at least 1 - edit distance / longer length.
 
@@ -49,6 +53,10 @@ def bound(found: Exemplar, answer: str) -> float:
     if found.verifier == "grounding":
         wanted, given_boxes = len(boxes(found)), len(numbers(answer)) // 4
         return max(found.floor, wanted / given_boxes if given_boxes > wanted else 0.0)
+    if found.verifier == "table":
+        # One table too small; where there are two, none counts.
+        shown = _COMMENT.sub("", answer)
+        return max(found.floor, size_share(shown, found.right) if shown.casefold().count("<table") == 1 else 0.0)
     if found.verifier == "geo":
         return max(found.floor, _place_bound(found, answer))
     return found.floor
@@ -65,8 +73,9 @@ def _place_bound(found: Exemplar, answer: str) -> float:
 def _text_bound(found: Exemplar, answer: str) -> float:
     references = found.reference if isinstance(found.reference, list) else [found.reference]
     if found.args.get("reference") == "all":
-        # Each span is matched by itself: one half-right span of three earns at most its share.
-        references = [" ".join(map(str, references)), *references]
+        given = [part for part in re.split(r"[,，\n]", answer) if part.strip()]
+        best = sum(max((shared_characters(part, str(span)) for part in given), default=0.0) for span in references)
+        return best / max(len(given), len(references))
     if found.args.get("mode") == "wer":
         one, other = Counter(answer.casefold().split()), Counter(str(found.reference).casefold().split())
         return (one & other).total() / max(1, other.total())
@@ -135,7 +144,7 @@ def overlap(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, flo
     """The time both sets of spans cover / the time either covers."""
     marks = sorted({mark for span in (*one, *other) for mark in span})
     both = either = 0.0
-    for start, end in zip(marks, marks[1:], strict=False):
+    for start, end in pairwise(marks):
         within = [any(low <= start and end <= high for low, high in side) for side in (one, other)]
         both += (end - start) * all(within)
         either += (end - start) * any(within)

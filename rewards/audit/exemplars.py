@@ -139,7 +139,7 @@ _SPATIAL = _each(
     "spatial",
     [
         ("left", ("right", "behind"), "On which side of the sofa is the lamp?"),
-        (3.5, ("35", "0.35", "-3.5"), "How far is the door from the window, in meters?", "3.5"),
+        (3.5, ("0.35", "35", "-3.5"), "How far is the door from the window, in meters?", "3.5"),
         ("front-left", ("front-right", "back-left", "left"), "Where is the chair, seen from the bed?"),
         ("B", ("A", "C"), "Which is closest to the stove?\nA. fridge\nB. sink\nC. table\nD. door"),
         ("2", ("3", "20"), "How many chairs stand in the room?"),
@@ -170,13 +170,15 @@ _OCR = _each(
         ("The quick brown fox jumps over the lazy dog.", ("Pack my box with five dozen jugs",), "Transcribe the line."),
         ("峨影1958", ("长春电影制片厂",), "图中的文字是什么？"),
         ("43", ("57", "x"), "What number is written here?"),
-        (r"\frac{a}{b}+\sqrt{c}", ("x=y",), "Write the formula in LaTeX.", None, {"formula": True}),
+        ("E=mc^{2}", ("x/y",), "Write the formula in LaTeX.", None, {"formula": True}),
         ("one two three four", ("five six seven",), "Read the words.", None, {"mode": "wer"}),
     ],
 )
 
+_SMALL = ("<table><tr><td>x</td></tr></table>",)
+_NO_TABLE = ("There is no table.", "<p>a b 1 2</p>")
 _TABLE = [
-    Exemplar("table", text, text, ("<table><tr><td>x</td></tr></table>", "There is no table."), "Convert the table to HTML.")
+    Exemplar("table", text, text, (*_SMALL, *_NO_TABLE) if text.startswith("<") else _NO_TABLE, "Convert the table to HTML.")
     for text in _TABLES
 ]
 

@@ -57,7 +57,7 @@ _JOINS = {
 }
 _HEDGES = frozenset(
     ("not", "maybe", "or", "perhaps", "possibly", "wrong", "incorrect", "if", "else", "either", "and", "but", "than", "no")
-) | frozenset(("或", "和", "不", "不是"))
+) | frozenset(("或", "和", "不", "不是", "还是"))
 
 
 def read_answer(text: str, functions: frozenset[str] = frozenset("f"), *, loose: bool = False) -> tuple[Answer, ...]:
@@ -98,6 +98,8 @@ def _readings(normal: str, functions: frozenset[str], loose: bool) -> tuple[Answ
         return (Answer(plain, (Item(number(spelled)),), word=True),)
     if loose and plain[:1].isalpha() and (count := spelled_count(plain)) is not None:
         return (Answer(plain, (Item(number(count)),), word=True),)
+    if _DENIED.match(plain):
+        return (Answer(plain, fault="hedged"),)
     if PROSE.match(plain) and plain not in _NOT_PROSE and len(plain) > 1 and not _is_formula(clean):
         return (Answer(plain, word=True),)
     found = [_read(clean, plain, functions)]
@@ -115,6 +117,9 @@ def _readings(normal: str, functions: frozenset[str], loose: bool) -> tuple[Answ
     if (combinations := combinations_written_out(clean)) is not None:
         found.append(_read(combinations, plain, functions))
     return tuple(found)
+
+
+_DENIED = re.compile(r"not\s+[a-z]?\s*[=<>\d]")
 
 
 def _is_formula(clean: str) -> bool:

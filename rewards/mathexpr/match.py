@@ -54,6 +54,8 @@ def _compare_text(reference: Answer, answer: Answer, policy: Policy) -> str | No
 
 
 def _compare_items(reference: Answer, answer: Answer, policy: Policy) -> None:
+    if any(_is_two_sets(item) for item in answer.items):
+        raise Mismatch("inconsistent-equation")
     wanted, found = expand(reference), expand(answer)
     if not policy.variables or (reference.integers and len(reference.integers) == len(answer.integers) == 1):
         found = _renamed(found, wanted)
@@ -307,6 +309,11 @@ def _compare_values(reference: Item, answer: Item, policy: Policy) -> None:
         if nodes_equal(candidate, found, policy):
             return
     raise Mismatch("different-value")
+
+
+def _is_two_sets(item: Item) -> bool:
+    """Whether an item is an equation of two lists of elements that are not the same list: two answers."""
+    return item.node.op == "set" and any(side.op == "set" and set(side.args) != set(item.node.args) for side in item.others)
 
 
 def _check_chain(answer: Item, policy: Policy) -> None:

@@ -195,12 +195,15 @@ def _letter_with_text(text: str, options: Options) -> frozenset[str]:
     # What is left to compare is an option's text cut short or continued; whatever names another option is refused.
     remainder = said.replace(own, " ", 1) if own else said
     others = [fold(option) for name, option in options.items() if name != letter and option]
-    if _LOOSE_LETTER.search(rest if not own else "") or _HEDGE.search(remainder):
+    foreign = is_chinese(said) != is_chinese(own)
+    loose = {mark.group() for mark in _LOOSE_LETTER.finditer(rest)}
+    if (loose if not own else foreign and not loose.isdisjoint(options)) or _HEDGE.search(remainder):
         raise NoChoice("many-answers")
     if any(occurrences(other, remainder) for other in others):
         raise NoChoice("letter-text-conflict")
-    explained = _BECAUSE.match(said) or is_chinese(said) != is_chinese(own)
-    if own and own not in said and said not in own and not explained:
+    explained = _BECAUSE.match(said) or foreign
+    cut_short = said in own and not (len(said) == 1 and said.isascii())  # "B - A" is no beginning of "B. Paris"
+    if own and own not in said and not cut_short and not explained:
         raise NoChoice("letter-text-conflict")
     return chosen
 

@@ -23,7 +23,7 @@ MAX_COUNT = 10**15
 _HEDGE = re.compile(
     r"\b(?:or|maybe|perhaps|possibly|probably|about|around|approximately|approx|roughly|nearly|almost|some|several|many"
     r"|over|under|above|below|between|up\s+to|at\s+least|at\s+most|more|less|fewer|or\s+so|ish|not|isn't|aren't|don't"
-    r"|except|without|either|estimated?|likely|might|may|could|plus|minus|than|nor|neither|half|unsure|guess|any|if|wrong|"
+    r"|except|anything|without|either|estimated?|likely|might|may|could|plus|minus|than|nor|neither|half|unsure|guess|any|if|wrong|incorrect|false|untrue|"
     r"circa|close\s+to)\b|[~≈≠±<>≤≥|^]|大约|约|左右|大概|可能|或|至少|至多|最多|最少|不到|超过|以上|以下|之间|接近|不是|也许|估计|多个|多只|几|非"
 )
 # Between two numbers these make a range, a ratio, a list or a sum that is never carried out.
@@ -134,8 +134,11 @@ def _concluded(text: str, numbers: list[Mention]) -> Fraction:
         after = [number for number in numbers if number.start >= conclusion.end()]
         if after:
             value = _only(after)
-            if value is None or not any(number.end <= conclusion.start() for number in numbers):
+            before = [number for number in numbers if number.end <= conclusion.start()]
+            if value is None or not before:
                 break
+            if conclusion.group() == "=" and len(before) == 1:
+                break  # "4 = 3" is no sum
             return value
     raise NoCount("many-answers")
 

@@ -116,7 +116,14 @@ def _is_bounded(answer: str, reference: Any) -> bool:
     return len(answer) <= 256 and len(flat) <= 4 and all(isinstance(part, str) and len(part) <= 256 for part in flat)
 
 
-@verifier("document", domains=("document",), args=DocumentArgs, reference=read_reference, bounded=_is_bounded)
+@verifier(
+    "document",
+    domains=("document",),
+    args=DocumentArgs,
+    reference=read_reference,
+    bounded=_is_bounded,
+    libraries=("rapidfuzz.distance", "scipy.optimize"),
+)
 def document(answer: str, reference: Reference, context: Context) -> Outcome:
     """ANLS against the nearest accepted reference; containment earns no more than its edit distance."""
     args: DocumentArgs = context.args

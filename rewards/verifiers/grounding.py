@@ -71,7 +71,14 @@ def _is_flat(reference: list[Any]) -> bool:
     return len(reference) == 4 and not any(isinstance(item, (list, dict)) for item in reference)
 
 
-@verifier("grounding", domains=("grounding",), args=GroundingArgs, reference=read_reference, bounded=_bounded)
+@verifier(
+    "grounding",
+    domains=("grounding",),
+    args=GroundingArgs,
+    reference=read_reference,
+    bounded=_bounded,
+    libraries=("scipy.optimize",),
+)
 def grounding(answer: str, reference: tuple[LabelledBox, ...], context: Context) -> Outcome:
     """Matched boxes / max(#reference, #answer); 1 when both have none."""
     args: GroundingArgs = context.args

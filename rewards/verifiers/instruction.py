@@ -12,6 +12,8 @@ from rewards import prose
 from rewards.constraints import Constraint
 from rewards.count_constraints import Count
 from rewards.instructions import InstructionError, read_constraints
+from rewards.non_answers import restates
+from rewards.plain_text import fold
 from rewards.registry import BadReference, Context, Outcome, verifier
 
 MAX_CHARS = 65_536
@@ -55,7 +57,7 @@ def instruction(answer: str, reference: tuple[tuple[str, Constraint], ...], cont
     context.note("answer", text)
     if not prose.has_content(text):
         return Outcome(0.0, False, "empty-answer")
-    if context.question is not None and _plain(text) == _plain(context.question):
+    if context.question is not None and restates(fold(text), text.endswith(("?", "？")), fold(context.question)):
         return Outcome(0.0, False, "restates-question")
     fault, met = None, 0
     for kind, constraint in reference:
@@ -67,7 +69,3 @@ def instruction(answer: str, reference: tuple[tuple[str, Constraint], ...], cont
             fault = f"{kind.replace('_', '-')}-not-met"
     score = float(fault is None) if context.args.mode == "all" else met / len(reference)
     return Outcome(score, fault is None, fault)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

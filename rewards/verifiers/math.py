@@ -118,7 +118,9 @@ def _is_short_number(answer: str, reference: Any) -> bool:
     return bool(_NUMERAL.fullmatch(answer)) and bool(_NUMERAL.fullmatch(str(reference)[:40]))
 
 
-@verifier("math", domains=("math",), args=MathArgs, reference=read_reference, bounded=_is_short_number)
+@verifier(
+    "math", domains=("math",), args=MathArgs, reference=read_reference, bounded=_is_short_number, libraries=("sympy", "mpmath")
+)
 def math(answer: str, reference: Reference, context: Context) -> Outcome:
     """Score 1 when the answer equals the reference, else 0 with the reason."""
     functions = _functions(context.question)

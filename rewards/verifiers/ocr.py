@@ -104,6 +104,7 @@ def read_reference(raw: Any, args: OcrArgs) -> str:
     args=OcrArgs,
     reference=read_reference,
     bounded=short_texts(1 << 10),
+    libraries=("rapidfuzz.distance",),
 )
 def ocr(answer: str, reference: str, context: Context) -> Outcome:
     """Normalised Levenshtein similarity of the two texts, or what their error rate leaves."""

@@ -101,6 +101,7 @@ def hits(point: Point, target: Target, distance: float) -> bool:
     domains=("point",),
     args=PointArgs,
     reference=read_reference,
+    libraries=("scipy.optimize",),
     bounded=lambda answer, reference: len(answer) <= 64 and len(str(reference)) <= 64,
 )
 def point(answer: str, reference: Targets, context: Context) -> Outcome:

@@ -117,7 +117,14 @@ def _is_bounded(answer: str, reference: Any) -> bool:
     return len(answer) <= 100 and len(str(reference)) <= 200 and not (is_mathematical(answer) and isinstance(reference, str))
 
 
-@verifier("spatial", domains=("spatial",), args=SpatialArgs, reference=read_reference, bounded=_is_bounded)
+@verifier(
+    "spatial",
+    domains=("spatial",),
+    args=SpatialArgs,
+    reference=read_reference,
+    bounded=_is_bounded,
+    libraries=("sympy", "mpmath"),
+)
 def spatial(answer: str, reference: Reference, context: Context) -> Outcome:
     """The mean relative accuracy of a number; 1 or 0 for anything else."""
     args: SpatialArgs = context.args

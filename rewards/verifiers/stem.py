@@ -141,7 +141,9 @@ def _is_short(answer: str, reference: Any) -> bool:
     return bool(_BOUNDED.fullmatch(answer)) and bool(_BOUNDED.fullmatch(str(reference)[:40]))
 
 
-@verifier("stem", domains=("stem",), args=StemArgs, reference=read_reference, bounded=_is_short)
+@verifier(
+    "stem", domains=("stem",), args=StemArgs, reference=read_reference, bounded=_is_short, libraries=("pint", "sympy", "mpmath")
+)
 def stem(answer: str, reference: Reference, context: Context) -> Outcome:
     """Score 1 when the answer is the reference by the rule of its kind, else 0 with the reason."""
     if len(answer) > MAX_CHARS:

@@ -77,7 +77,9 @@ def read_reference(raw: Any, args: TableArgs) -> Reference:
     return Reference(table, sum(tag == "table" for tag, _, _ in table.kinds))
 
 
-@verifier("table", domains=("table",), args=TableArgs, reference=read_reference)
+@verifier(
+    "table", domains=("table",), args=TableArgs, reference=read_reference, libraries=("rewards.teds", "rapidfuzz.process")
+)
 def table(answer: str, reference: Reference, context: Context) -> Outcome:
     """TEDS of the two tables; 0 for text without a table, or with more tables than the reference has."""
     from rewards.teds import teds

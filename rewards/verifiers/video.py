@@ -78,6 +78,7 @@ def _delegate(name: str, raw: Any) -> Delegated:
     domains=("video",),
     args=VideoArgs,
     reference=read_reference,
+    libraries=("scipy.optimize",),
     bounded=lambda answer, reference: (
         len(answer) <= 128 and isinstance(reference, (list, int, float)) and len(str(reference)) <= 64
     ),

