@@ -4,6 +4,7 @@ python tests/fuzz/fuzz_parsers.py TARGET [-runs=N] [other libFuzzer options] [CO
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import atheris
@@ -15,12 +16,12 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def main() -> None:
-    """Fuzz the target that the first argument names; with no folder of its own, from the corpus that is kept."""
+    """Fuzz the target that the first argument names; without a folder, from the kept corpus, which stays as it is."""
     if len(sys.argv) < 2 or sys.argv[1] not in PARSERS:
         sys.exit(f"usage: fuzz_parsers.py TARGET [-runs=N] [CORPUS]; TARGET is one of {', '.join(PARSERS)}")
     target = PARSERS[sys.argv.pop(1)]
     if all(argument.startswith("-") for argument in sys.argv[1:]):
-        sys.argv.append(str(CORPUS / target.__name__))
+        sys.argv += [tempfile.mkdtemp(prefix="fuzz-"), str(CORPUS / target.__name__)]  # new inputs go to the first
     atheris.Setup(sys.argv, lambda data: target(decode(data)))
     atheris.Fuzz()
 

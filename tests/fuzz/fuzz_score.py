@@ -4,6 +4,7 @@ python tests/fuzz/fuzz_score.py [-runs=N] [other libFuzzer options] [CORPUS FOLD
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import atheris
@@ -19,9 +20,9 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 def main() -> None:
-    """Fuzz from the folder given, or from the corpus that is kept."""
+    """Fuzz from the folders given, or from the kept corpus, which stays as it is."""
     if all(argument.startswith("-") for argument in sys.argv[1:]):
-        sys.argv.append(str(CORPUS / "score"))
+        sys.argv += [tempfile.mkdtemp(prefix="fuzz-"), str(CORPUS / "score")]  # new inputs go to the first
     atheris.Setup(sys.argv, lambda data: score_text(decode(data)))
     atheris.Fuzz()
 

@@ -18,7 +18,7 @@ from rewards.mathexpr.exact import MAX_BITS, MAX_FACTORIAL, Undefined, exact
 from rewards.mathexpr.nodes import Decimal, MathError, Node, number, symbol
 from rewards.mathexpr.numeric import MAX_MAGNITUDE, MAX_WORK, Evaluation, context
 
-TWO, I, PI = number(2), Node("const", (), "i"), Node("const", (), "pi")
+IMAGINARY, PI = Node("const", (), "i"), Node("const", (), "pi")
 
 
 def tree(op: str, *args: Node | int | Fraction, value: Any = None) -> Node:
@@ -126,6 +126,7 @@ def test_exact_evaluation_names_the_fault(node: Node, fault: tuple[type, str]) -
         (tree("root", (2**1365 - 1) ** 3, 3), 2**1365 - 1),
         (tree("root", 2**4096, 2), None),
         (tree("fact", 0), 1),
+        (tree("fact", 1), 1),
         (tree("fact", MAX_FACTORIAL), math.factorial(MAX_FACTORIAL)),
         (fn("binom", MAX_FACTORIAL, 2), MAX_FACTORIAL * (MAX_FACTORIAL - 1) // 2),
         (fn("binom", 0, 0), 1),
@@ -137,6 +138,9 @@ def test_exact_evaluation_names_the_fault(node: Node, fault: tuple[type, str]) -
         (fn("sin", 0), None),
         (fn("gcd", 12, 18), 6),
         (fn("lcm", 4, 6), 12),
+        (tree("mul", 2, 3, 7), 42),
+        (tree("mul", 5, Fraction(1, 5)), 1),
+        (tree("neg", 5), -5),
         (tree("pct", 50), Fraction(1, 2)),
         (tree("pct", symbol("x")), None),
         (tree("add", 1, symbol("x")), None),
@@ -151,6 +155,12 @@ def test_exact_evaluation_names_the_fault(node: Node, fault: tuple[type, str]) -
 )
 def test_exact_value_at_the_edges(node: Node, expected: Fraction | None) -> None:
     assert exact(node) == expected
+
+
+def test_power_is_refused_before_it_is_computed() -> None:
+    assert exact_module._pow(Fraction(2), Fraction(MAX_BITS)) == 2**MAX_BITS  # its base has two bits
+    assert reason(lambda: exact_module._pow(Fraction(2), Fraction(MAX_BITS + 1))) == TOO_COMPLEX
+    assert reason(lambda: exact_module._pow(Fraction(1, 2), Fraction(-MAX_BITS - 1))) == TOO_COMPLEX
 
 
 def test_root_of_more_than_4096_bits_is_left_to_numbers() -> None:
@@ -168,7 +178,9 @@ def leibniz(rows: list[list[int]]) -> int:
     return total
 
 
-@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(st.integers(-2, 2), min_size=n, max_size=n), min_size=n, max_size=n)))
+@given(
+    st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(st.integers(-2, 2), min_size=n, max_size=n), min_size=n, max_size=n))
+)
 def test_determinants_are_sums_over_permutations(rows: list[list[int]]) -> None:
     node = fn("det", matrix([list(row) for row in rows]))
     assert exact(node) == leibniz(rows)
@@ -185,7 +197,9 @@ def test_work_is_counted_by_nodes_and_precision() -> None:
         assert reason(lambda p=precision, n=nodes: value(tree("add", *[1] * n), p)) == TOO_COMPLEX
 
 
-@pytest.mark.parametrize("power,fits", [(MAX_MAGNITUDE - 1, True), (MAX_MAGNITUDE, False), (-MAX_MAGNITUDE - 1, True), (-MAX_MAGNITUDE - 2, False)])
+@pytest.mark.parametrize(
+    "power,fits", [(MAX_MAGNITUDE - 1, True), (MAX_MAGNITUDE, False), (-MAX_MAGNITUDE - 1, True), (-MAX_MAGNITUDE - 2, False)]
+)
 def test_magnitude_is_limited_on_both_sides(power: int, fits: bool) -> None:
     node = number(Fraction(2) ** power)  # its binary exponent is power + 1
     if fits:
@@ -257,15 +271,15 @@ def test_sum_that_cancels_to_less_than_its_last_30_bits_is_zero(bits: int, kept:
 def test_part_of_a_complex_value_below_its_last_30_bits_is_zero(bits: int, kept: bool) -> None:
     small = Fraction(1, 2**bits)
     ctx = context(100)
-    one = value(tree("add", 1, tree("mul", I, small)), 100)
-    other = value(tree("add", I, small), 100)
+    one = value(tree("add", 1, tree("mul", IMAGINARY, small)), 100)
+    other = value(tree("add", IMAGINARY, small), 100)
     assert one == (ctx.mpc(1, ctx.ldexp(1, -bits)) if kept else 1)
     assert isinstance(one, ctx.mpc) is kept
     assert other == ctx.mpc(ctx.ldexp(1, -bits) if kept else 0, 1)
 
 
 def test_product_with_no_imaginary_part_left_is_real() -> None:
-    found = value(tree("mul", I, I))
+    found = value(tree("mul", IMAGINARY, IMAGINARY))
     assert found == -1 and not isinstance(found, context(100).mpc)
 
 
@@ -279,13 +293,13 @@ def test_product_with_no_imaginary_part_left_is_real() -> None:
         (fn("arcsin", 2), True),
         (tree("root", 4, 2), False),
         (tree("root", -8, 3), False),
-        (tree("root", I, 2), False),
-        (tree("pow", I, Fraction(1, 2)), False),
-        (tree("pow", 2, I), False),
-        (tree("log", I, 10), False),
-        (tree("log", 10, I), False),
-        (tree("mul", I, 2), False),
-        (fn("sin", I), False),
+        (tree("root", IMAGINARY, 2), False),
+        (tree("pow", IMAGINARY, Fraction(1, 2)), False),
+        (tree("pow", 2, IMAGINARY), False),
+        (tree("log", IMAGINARY, 10), False),
+        (tree("log", 10, IMAGINARY), False),
+        (tree("mul", IMAGINARY, 2), False),
+        (fn("sin", IMAGINARY), False),
     ],
 )
 def test_real_numbers_that_lead_to_a_complex_one_are_noticed(node: Node, left: bool) -> None:
@@ -301,15 +315,15 @@ def test_real_numbers_that_lead_to_a_complex_one_are_noticed(node: Node, left: b
         tree("div", 1, 0),
         tree("pow", 0, 0),
         tree("pow", 0, -1),
-        tree("pow", 0, I),
+        tree("pow", 0, IMAGINARY),
         tree("root", 5, 0),
         tree("log", 0, 10),
         tree("log", 5, 0),
         tree("log", 5, 1),
         tree("fact", -1),
         Node("const", (), "inf"),
-        fn("floor", I),
-        fn("max", 1, I),
+        fn("floor", IMAGINARY),
+        fn("max", 1, IMAGINARY),
         fn("tan", tree("div", PI, 2)),
         fn("sec", tree("div", PI, 2)),
         fn("cot", PI),
