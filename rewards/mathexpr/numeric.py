@@ -78,18 +78,25 @@ class Evaluation:
         args = [self.value(arg) for arg in node.args]
         try:
             result = self._function(node.value, args) if op == "fn" else _NUMERIC[op](self, *args)
-            return self._without_residue(result, args) if op in ("add", "fn", "log", "pow") else result
+            if op not in ("add", "fn", "log", "pow"):
+                return result
+            # A power is never zero, however small beside its arguments: e^-300 is not e^-200.
+            vanishes = op != "pow" and not (op == "fn" and node.value in _NEVER_ZERO)
+            return self._without_residue(result, args, vanishes=vanishes)
         except (ZeroDivisionError, ValueError, OverflowError) as error:
             # mpmath's words for a pole, a logarithm of zero and the like.
             raise Undefined("undefined") from error
 
-    def _without_residue(self, result: Any, args: list[Any]) -> Any:
-        """`result` with what rounding left in place of zero removed: sin(pi), or the imaginary part of e^(i pi)."""
+    def _without_residue(self, result: Any, args: list[Any], *, vanishes: bool = True) -> Any:
+        """`result` with what rounding left in place of zero removed: sin(pi), or the imaginary part of e^(i pi).
+
+        Unless it `vanishes`, only a part of a complex result can be zero, not all of it.
+        """
         ctx = self.ctx
         if not result or not _finite(result):
             return result
         margin = 30 - ctx.prec
-        if ctx.mag(result) < max((ctx.mag(arg) for arg in args if arg), default=0) + margin:
+        if vanishes and ctx.mag(result) < max((ctx.mag(arg) for arg in args if arg), default=0) + margin:
             return ctx.mpf(0)
         if isinstance(result, ctx.mpc):
             least = ctx.mag(result) + margin
@@ -217,6 +224,7 @@ _NUMERIC: dict[str, Any] = {
 }
 _REAL_ONLY = frozenset(("floor", "ceil", "max", "min"))
 _EXPONENTIAL = frozenset(["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch"])
+_NEVER_ZERO = frozenset(["sech", "csch"])
 _POLES = {"tan": "cos", "sec": "cos", "cot": "sin", "csc": "sin"}
 """Functions with poles where another is zero: computed there, they are huge and not infinite."""
 _MPMATH_NAMES = {name: name for name in _EXPONENTIAL} | {

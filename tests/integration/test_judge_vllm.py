@@ -142,11 +142,11 @@ def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """Ends the server and the processes it started: politely first, since vLLM then takes its shared memory away."""
+    if process.poll() is not None:
+        return
     process.terminate()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=60.0)
-    except subprocess.TimeoutExpired:
-        pass
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewards.api import score_answer
 from rewards.mathexpr import exact as exact_module
 from rewards.mathexpr.equality import Tolerance, decimal_literal, functions_equal, probe, ratio_is_constant, scalars_equal
 from rewards.mathexpr.exact import MAX_BITS, Undefined, exact
@@ -312,3 +313,23 @@ def test_functions_are_compared_where_both_are_real() -> None:
     assert functions_equal(parse(r"\sqrt{-x^2-1}"), parse(r"i\sqrt{x^2+1}"), LOOSE) is True
     assert functions_equal(parse(r"\sqrt{-x^2-1}"), parse(r"\sqrt{-x^2-2}"), LOOSE) is False
     assert functions_equal(parse("x^{500}"), parse("x^{499}"), LOOSE) is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference"),
+    [
+        ("0", "e^{-200}"),
+        ("e^{-300}", "e^{-200}"),
+        (r"\pi^{-500}", r"\pi^{-400}"),
+        ("0", "e^{-1000}"),
+        (r"\operatorname{sech}(300)", r"\operatorname{sech}(200)"),
+    ],
+)
+def test_what_is_never_zero_is_not_taken_for_zero_however_small(answer: str, reference: str) -> None:
+    assert score_answer(answer, reference, domain="math").score == 0.0
+    assert score_answer(reference, reference, domain="math").score == 1.0
+
+
+def test_what_rounding_leaves_in_place_of_zero_is_zero() -> None:
+    for text in (r"\sin(\pi)", r"\ln(1)", r"e^{i\pi}+1"):
+        assert score_answer(text, "0", domain="math").score == 1.0

@@ -80,3 +80,7 @@ def test_worker_ends_with_its_socket_even_amid_a_line(unread: bytes) -> None:
         ours.sendall(unread)
         ours.close()
         assert process.wait(LIMIT_S) == 0
+
+
+def test_library_that_is_missing_is_named() -> None:
+    assert "needs no_such_library" in replies(job("42", "test-no-library"))[-1]["error"]
