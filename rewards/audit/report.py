@@ -22,6 +22,8 @@ def print_report(report: Report, console: Console) -> None:
     from rich.text import Text
 
     table = Table("verifier", "family", "probes", "paid", "broke", "max score", "worst example", header_style="bold")
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for column in table.columns[2:6]:
         column.justify = "right"
     for name in sorted({verifier for verifier, _ in report.cells}):
