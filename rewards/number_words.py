@@ -107,7 +107,7 @@ def _below_hundred(words: list[str], at: int) -> tuple[int, int]:
 
 
 def chinese_number(text: str) -> Fraction | None:
-    """The number a run of Chinese numerals writes ("三十二", "一百零五", "三万五", "三点五"), or None.
+    """The number a run of Chinese numerals writes ("三十二", "一百零五", "三万五", "三点五"), or None, also for any other text.
 
     Adjacent digits are a numeral only when digit by digit: "二〇二〇"; "三四" means three or four.
     """
@@ -119,7 +119,7 @@ def chinese_number(text: str) -> Fraction | None:
         return None
     if not decimals:
         return Fraction(value)
-    if any(char in _UNITS or char in _MYRIADS for char in decimals):
+    if any(char not in _DIGITS for char in decimals):
         return None
     return value + Fraction(int("".join(str(_DIGITS[char]) for char in decimals)), 10 ** len(decimals))
 
@@ -144,6 +144,8 @@ def _chinese_integer(text: str) -> int | None:
             if unit >= last or (digit is None and unit != 10) or (digit == 0 and unit != 10):
                 return None
             section, digit, last = section + (digit or 1) * unit, None, unit
+        elif char not in _MYRIADS:
+            return None
         else:
             section += digit or 0
             if char == "亿" and total and section == 0:

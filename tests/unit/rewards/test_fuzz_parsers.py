@@ -13,6 +13,8 @@ sys.path.insert(0, str(FUZZ))
 from fuzz_strategies import WORDS, texts  # noqa: E402
 from fuzz_targets import CASES, PARSERS, SKIPPED, Case, decode, read_case, score_case, score_text  # noqa: E402
 
+from rewards.number_words import chinese_number  # noqa: E402
+
 MAX_CORPUS_BYTES = 200_000
 
 
@@ -84,3 +86,9 @@ def test_first_line_chooses_the_exemplar_by_name_and_number_or_by_its_hash() -> 
 
 def test_bytes_that_are_no_text_become_lone_surrogates() -> None:
     assert decode(b"a\xff") == "a\udcff"
+
+
+@pytest.mark.parametrize("text", ["十x", "三点x", "x", "", "十\udce5"])
+def test_chinese_number_of_a_text_that_is_none_is_none(text: str) -> None:
+    """Found by the coverage-guided fuzzer: it raised KeyError."""
+    assert chinese_number(text) is None

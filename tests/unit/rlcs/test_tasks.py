@@ -373,12 +373,15 @@ def test_sft_examples_work_in_the_thought_in_the_answer_or_not_at_all(tmp_path: 
         assert one["messages"][:-1] == other["messages"][:-1]
         (thought, answer), (thought_b, answer_b) = (row["messages"][-1]["content"].split("</think>") for row in (one, other))
         working, box = thought.removeprefix("<think>"), answer.removeprefix("\n")
-        shown = working.replace("; ", "\n").replace(" ", "\n")
         if thought_b == thought:
             kind = Working.THOUGHT
         else:
             kind = Working.NONE if thought_b != "<think>" else Working.ANSWER
-        assert answer_b == (f"\n{shown}\n{box}" if kind is Working.ANSWER else answer)
+        if kind is Working.ANSWER:
+            shown = answer_b.removeprefix("\n").removesuffix(box).removesuffix(". So ")
+            assert answer_b.endswith(f". So {box}") and re.findall(r"\w+", shown) == re.findall(r"\w+", working)
+        else:
+            assert answer_b == answer
         kinds[one["domain"] == "math", kind] += 1
     for in_math, working, count in (
         (True, Working.NONE, 60),
