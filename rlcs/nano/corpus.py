@@ -15,7 +15,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rlcs.nano.tokenizer import VOCAB_SIZE
 from rlcs.tasks.glyphs import CELL, LETTERS, READABLE, draw_row
-from rlcs.tasks.gui import Widget, describe, draw_labels, lay_out, render_screen
+from rlcs.tasks.gui import Widget, box_text, describe, draw_labels, lay_out, render_screen
 from rlcs.tasks.math import draw_expression
 from rlcs.tasks.ocr import Rendering, render_string
 from rollout.positions import mrope_positions
@@ -110,10 +110,6 @@ def _screen(rng: np.random.Generator, hardness: float) -> tuple[list[Widget], Im
     return widgets, render_screen(widgets, rng)
 
 
-def _box(widget: Widget) -> str:
-    return f"[{','.join(map(str, widget.box))}]"
-
-
 def _caption(rng: np.random.Generator, hardness: float) -> Document:
     widgets, image = _screen(rng, hardness)
     if rng.random() < 0.5:
@@ -127,9 +123,9 @@ def _grounding(rng: np.random.Generator, hardness: float) -> Document:
     kind = "field" if widget.field else "button"
     form = int(rng.integers(3))
     if form == 0:
-        return Document("grounding", f"Where is {widget.label}? ", f"{kind} at {widget.place} {_box(widget)}", image)
+        return Document("grounding", f"Where is {widget.label}? ", f"{kind} at {widget.place} {box_text(widget)}", image)
     if form == 1:
-        return Document("box", f"Box of {widget.label} ", _box(widget), image)
+        return Document("box", f"Box of {widget.label} ", box_text(widget), image)
     return Document("place", f"What is at {widget.place}? ", f"{widget.label} {kind}", image)
 
 

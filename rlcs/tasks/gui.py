@@ -106,9 +106,14 @@ def _neighbours(widgets: list[Widget]) -> list[tuple[Widget, str, Widget]]:
     return found
 
 
+def box_text(widget: Widget) -> str:
+    """Its box as working and captions write it: `[400,250,600,500]`."""
+    return f"[{','.join(map(str, widget.box))}]"
+
+
 def describe(widget: Widget) -> str:
     """A widget as working and captions write it: `K [400,250,600,500]`."""
-    return f"{widget.label} [{','.join(map(str, widget.box))}]"
+    return f"{widget.label} {box_text(widget)}"
 
 
 def search(widgets: list[Widget], wanted: Widget) -> str:
