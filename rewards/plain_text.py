@@ -107,6 +107,13 @@ def label(text: str) -> str:
     return _JOIN.sub(" ", _ARTICLE.sub("", fold(unwrap(text))))
 
 
+def unusable(answer: str, limit: int) -> str | None:
+    """Why a short answer is not looked at: over `limit` characters, or without a word. None when it is."""
+    if len(answer) > limit:
+        return "answer-too-long"
+    return None if label(answer) else "empty-answer"
+
+
 _TRUE = frozenset(vocabulary("true t yes y yeah yep correct right 1 是 是的 对 对的 正确 真 有 √ ✓ ✔"))
 _FALSE = frozenset(vocabulary("false f no n nope incorrect wrong 0 否 不 不是 不对 错 错误 假 没有 × ✗ ✘"))
 TRUTH_REFERENCES = frozenset(vocabulary("true false yes no correct incorrect 是 是的 否 不是 对 不对 错 正确 错误 有 没有"))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from rewards.plain_lists import can_pair, read_list, read_pairs
 from rewards.plain_numbers import PlainNumber, read_number
-from rewards.plain_text import fold, label, question_text, unwrap
+from rewards.plain_text import fold, label, question_text, unusable, unwrap
 from rewards.registry import BadReference, Context, Outcome, verifier
 from rewards.short_answers import is_code, number_in_words_of, same_number, same_words
 
@@ -162,10 +162,8 @@ def _is_bounded(answer: str, reference: Any) -> bool:
 def chart(answer: str, reference: Reference, context: Context) -> Outcome:
     """Score 1 when the answer is the reference's number, label or list."""
     args: ChartArgs = context.args
-    if len(answer) > MAX_CHARS:
-        return Outcome(0.0, False, "answer-too-long")
-    if not label(answer):
-        return Outcome(0.0, False, "empty-answer")
+    if (fault := unusable(answer, MAX_CHARS)) is not None:
+        return Outcome(0.0, False, fault)
     whole = read_item(answer)
     context.note("reference", reference.whole.number.value if reference.whole.number else label(reference.whole.text))
     context.note("answer", whole.number.value if whole.number else label(answer))

@@ -13,7 +13,7 @@ from typing import Any
 
 from rewards.country_names import countries
 from rewards.literals import LiteralError, read_literal
-from rewards.plain_text import compose, label, unwrap
+from rewards.plain_text import compose, label, unusable, unwrap
 from rewards.registry import BadReference, Context, Outcome, verifier
 
 MAX_CHARS = 500
@@ -224,10 +224,8 @@ def _is_bounded(answer: str, reference: Any) -> bool:
 def geo(answer: str, reference: Reference, context: Context) -> Outcome:
     """The weight of the deepest level named rightly, with nothing wrong above it."""
     args: GeoArgs = context.args
-    if len(answer) > MAX_CHARS:
-        return Outcome(0.0, False, "answer-too-long")
-    if not label(answer):
-        return Outcome(0.0, False, "empty-answer")
+    if (fault := unusable(answer, MAX_CHARS)) is not None:
+        return Outcome(0.0, False, fault)
     context.note("reference", ", ".join(min(names) for _, names in reversed(reference.levels)))
     if label(answer) == reference.text:
         context.note("rule", "text")

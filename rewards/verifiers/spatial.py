@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from rewards.plain_numbers import PlainNumber, pairs, read_number
-from rewards.plain_text import compose, fold, label, unwrap, vocabulary
+from rewards.plain_text import compose, fold, label, unusable, unwrap, vocabulary
 from rewards.registry import BadReference, Context, Outcome, verifier
 from rewards.short_answers import is_mathematical, same_exact_number, same_mathematics, same_words
 from rewards.verifiers.choice import NoChoice, read_choice, read_options
@@ -128,10 +128,8 @@ def _is_bounded(answer: str, reference: Any) -> bool:
 def spatial(answer: str, reference: Reference, context: Context) -> Outcome:
     """The mean relative accuracy of a number; 1 or 0 for anything else."""
     args: SpatialArgs = context.args
-    if len(answer) > MAX_CHARS:
-        return Outcome(0.0, False, "answer-too-long")
-    if not label(answer):
-        return Outcome(0.0, False, "empty-answer")
+    if (fault := unusable(answer, MAX_CHARS)) is not None:
+        return Outcome(0.0, False, fault)
     context.note("reference", label(reference.text))
     context.note("answer", label(answer))
     if reference.number is not None:
