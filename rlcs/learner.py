@@ -14,27 +14,35 @@ from transformers import PreTrainedModel
 
 from rlcs.objective import LossStats, policy_loss, token_weights, truncated_importance
 from rlcs.rl_config import RlConfig
+from rollout.attention import VARLEN
 from rollout.encoded import Encoded
-from rollout.forward import hidden_states, pack, token_logprobs
+from rollout.forward import hidden_states, pack_groups, token_logprobs
 from sft.packing import first_fit
 
 
 @dataclass(frozen=True, eq=False)
 class TrainSample:
     """One response to learn from: `encoded` is prompt + completion and its loss_mask marks the T tokens the policy
-    chose (not the
-    prompt's, not forced ones); `rollout_logprobs` float32 [T] are the rollout engine's for those tokens."""
+    chose (not the prompt's, not forced ones); `rollout_logprobs` float32 [T] are the rollout engine's for those tokens.
+    Samples that name the same `prompt`, which `encoded` begins with, share one computation of it.
+    """
 
     encoded: Encoded
     rollout_logprobs: np.ndarray
     advantage: float
+    prompt: Encoded | None = None
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that may be shared with other samples; 0 for a sample that names no prompt."""
+        return 0 if self.prompt is None else len(self.prompt.input_ids)
 
     def __post_init__(self) -> None:
         trained = int(self.encoded.loss_mask.sum())
         if trained != len(self.rollout_logprobs):
             raise ValueError(f"{trained} trained tokens but {len(self.rollout_logprobs)} rollout log-probabilities")
-        if self.encoded.loss_mask[0]:
-            raise ValueError("the first token of a sequence has no context to be predicted from; a prompt must precede")
+        if self.encoded.loss_mask[: max(self.prompt_length, 1)].any():
+            raise ValueError("a token of the prompt, or the first of a sequence, is to be trained; a prompt must precede")
 
 
 @dataclass
@@ -46,6 +54,7 @@ class _Totals:
     gap_sum: float = 0.0
     gap_max: float = 0.0
     gap_tokens: int = 0
+    packed_tokens: int = 0
 
 
 def learning_rate(config: RlConfig, step: int) -> float:
@@ -115,7 +124,7 @@ class Learner:
             "logprob_gap_mean": totals.gap_sum / max(totals.gap_tokens, 1),
             "logprob_gap_max": totals.gap_max,
             "trained_tokens": float(tokens),
-            "packed_tokens": float(sum(len(sample.encoded.input_ids) for sample in samples)),
+            "packed_tokens": float(totals.packed_tokens),
         }
 
     def _optimise(
@@ -133,6 +142,7 @@ class Learner:
         for members in self._packs(samples):
             chosen = [samples[index] for index in members]
             logprobs_T, entropy_T = self._logprobs(chosen)
+            totals.packed_tokens += self._pack_tokens(chosen)
             device = logprobs_T.device
             rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
             old_T = logprobs_T.detach() if old is None else torch.cat([old[index] for index in members]).to(device)
@@ -167,18 +177,31 @@ class Learner:
         return total, norm
 
     def _packs(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        return first_fit([len(sample.encoded.input_ids) for sample in samples], self.config.token_budget)
+        """Members of each forward pass, samples of one prompt side by side."""
+        units = self._units(samples)
+        bins = first_fit([_unit_tokens([samples[index] for index in unit]) for unit in units], self.config.token_budget)
+        return [[index for unit in members for index in units[unit]] for members in bins]
+
+    def _units(self, samples: Sequence[TrainSample]) -> list[list[int]]:
+        # Attention over shared prompts runs on PyTorch's SDPA; flash-attention packs whole sequences.
+        shares = self.model.config._attn_implementation == VARLEN
+        return _prompt_units(samples, self.config.token_budget if shares else 0)
+
+    def _pack_tokens(self, samples: Sequence[TrainSample]) -> int:
+        return sum(_unit_tokens([samples[index] for index in unit]) for unit in self._units(samples))
 
     def _logprobs(self, samples: Sequence[TrainSample]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and entropies [T] of the trained tokens of one pack, at the sampling temperature."""
-        packed = pack([sample.encoded for sample in samples], merge_size=self._merge_size).to(self.model.device)
-        places = np.flatnonzero(np.concatenate([sample.encoded.loss_mask for sample in samples]))
-        targets = torch.from_numpy(places).to(self.model.device)
-        hidden_TD = hidden_states(self.model, packed).index_select(0, targets - 1)
+        groups = [(samples[unit[0]].prompt_length, [samples[index].encoded for index in unit]) for unit in self._units(samples)]
+        packed = pack_groups(groups, merge_size=self._merge_size)
+        trained = np.concatenate([sample.encoded.loss_mask[max(sample.prompt_length, 1) :] for sample in samples])
+        inputs = packed.inputs.to(self.model.device)
+        contexts, targets = (torch.from_numpy(rows[trained]).to(self.model.device) for rows in (packed.contexts, packed.places))
+        hidden_TD = hidden_states(self.model, inputs).index_select(0, contexts)
         logprobs: Any = token_logprobs(
             self.model,
             hidden_TD,
-            packed.input_ids[targets],
+            inputs.input_ids[targets],
             temperature=self.config.temperature,
             with_entropy=True,
         )
@@ -194,3 +217,25 @@ class Learner:
             for index, part in zip(members, parts, strict=True):
                 found[index] = part
         return found
+
+
+def _unit_tokens(samples: Sequence[TrainSample]) -> int:
+    """Tokens of samples that share their prompt, which counts once."""
+    return sum(len(sample.encoded.input_ids) - sample.prompt_length for sample in samples) + samples[0].prompt_length
+
+
+def _prompt_units(samples: Sequence[TrainSample], budget: int) -> list[list[int]]:
+    """Indices of samples, those of one prompt together as far as `budget` tokens allow; ascending within a unit.
+
+    The units of a pack's own samples are again its units, so packs can be planned first and laid out later.
+    """
+    units: list[list[int]] = []
+    latest: dict[int, int] = {}  # prompt -> its unit that still has room
+    for index, sample in enumerate(samples):
+        unit = latest.get(id(sample.prompt)) if sample.prompt is not None else None
+        if unit is not None and _unit_tokens([samples[i] for i in units[unit]] + [sample]) <= budget:
+            units[unit].append(index)
+        else:
+            latest[id(sample.prompt)] = len(units)
+            units.append([index])
+    return units

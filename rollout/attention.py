@@ -2,9 +2,14 @@
 
 Importing this module registers `VARLEN` with transformers. Its name holds "flash" on purpose: transformers passes cumulative
 sequence lengths (`cu_seq_lens_q`) only to implementations so named, in the decoder and, for GLM-4V's vision tower, per image.
-Sequences are laid side by side as [1, heads, T, head_dim]; each attends to itself alone. Without sequence lengths the call is
-transformers' ordinary SDPA, so the same loaded model also serves padded batches and cached decoding.
+Sequences are laid side by side as [1, heads, T, head_dim]; each attends to itself alone, and a response that shares its prompt
+with others (`SharedPrompts`) to that prompt as well. Without sequence lengths the call is transformers' ordinary SDPA, so the
+same loaded model also serves padded batches and cached decoding.
+
+Axis suffixes: S sequences (segments) of a pack, R those of them that continue a shared prompt.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +18,56 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 VARLEN = "varlen_flash_sdpa"
+
+
+@dataclass(frozen=True)
+class SharedPrompts:
+    """Which sequences of a pack are responses to a prompt that is laid down once: `prompt_of_S` int64 [S] is the
+    prompt's place among the sequences, -1 for a sequence that stands by itself.
+
+    A response attends to all of its prompt and causally to itself, so it computes what it would with the prompt before
+    it (its position ids must go on from the prompt's).
+    """
+
+    cu_seqlens: torch.Tensor
+    prompt_of_S: torch.Tensor
+
+    def __post_init__(self) -> None:
+        starts, lengths = self.cu_seqlens[:-1].long(), (self.cu_seqlens[1:] - self.cu_seqlens[:-1]).long()
+        response = self.prompt_of_S >= 0
+        alone, prompt_R = (~response).nonzero().squeeze(1), self.prompt_of_S[response]
+        longest_own, longest_prompt = int(lengths[response].max()), int(lengths[prompt_R].max())
+        own_rows, own_inside = _padded_rows(starts[response], lengths[response], longest_own)
+        prompt_rows, prompt_inside = _padded_rows(starts[prompt_R], lengths[prompt_R], longest_prompt)
+        causal = torch.ones(longest_own, longest_own, dtype=torch.bool, device=starts.device).tril()
+        seen = torch.cat([prompt_inside[:, None].expand(-1, longest_own, -1), causal.expand(len(prompt_R), -1, -1)], dim=2)
+        # Rows of the pack: of the sequences by themselves; queries of the responses; the keys these may attend to.
+        where, inside = _padded_rows(starts[alone], lengths[alone], int(lengths[alone].max()))
+        object.__setattr__(self, "_alone", (where[inside], lengths[alone]))
+        object.__setattr__(self, "_own", (own_rows, own_inside))
+        object.__setattr__(self, "_keys", torch.cat([prompt_rows, own_rows], dim=1))
+        object.__setattr__(self, "_seen", seen[:, None])
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float) -> torch.Tensor:
+        """[T, heads, head_dim] each -> [T, heads, head_dim]."""
+        (alone_rows, alone_lengths), (own_rows, own_inside) = self._alone, self._own  # type: ignore[attr-defined]
+        keys, seen = self._keys, self._seen  # type: ignore[attr-defined]
+        lone = (x.index_select(0, alone_rows) for x in (query, key, value))
+        starts = alone_lengths.cumsum(0) - alone_lengths
+        out_alone = _causal_ragged(*lone, starts=starts, lengths=alone_lengths, scale=scale)
+        q = query.index_select(0, own_rows.flatten()).unflatten(0, own_rows.shape).transpose(1, 2)
+        k, v = (x.index_select(0, keys.flatten()).unflatten(0, keys.shape).transpose(1, 2) for x in (key, value))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+        out_own = out.transpose(1, 2)[own_inside]
+        places = torch.cat([alone_rows, own_rows[own_inside]])
+        return torch.empty_like(query).index_copy(0, places, torch.cat([out_alone, out_own]))
+
+
+def _padded_rows(starts: torch.Tensor, lengths: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of sequences padded on the right to `longest`, int64 [S, longest] (0 for padding), and where they are real."""
+    offsets = torch.arange(longest, device=starts.device)
+    inside = offsets < lengths[:, None]
+    return torch.where(inside, starts[:, None] + offsets, 0), inside
 
 
 def _equal_length_attention(
@@ -29,11 +84,9 @@ def _causal_ragged(
 ) -> torch.Tensor:
     """Right-pads every sequence to the longest. Under a causal mask no real query sees a pad key, so no mask is needed."""
     longest = int(lengths.max())
-    offsets = torch.arange(longest, device=starts.device)
-    inside = offsets < lengths[:, None]
-    rows = torch.where(inside, starts[:, None] + offsets, 0).flatten()
+    rows, inside = _padded_rows(starts, lengths, longest)
     padded = _equal_length_attention(
-        *(x.index_select(0, rows) for x in (query, key, value)), length=longest, scale=scale, causal=True
+        *(x.index_select(0, rows.flatten()) for x in (query, key, value)), length=longest, scale=scale, causal=True
     )
     return padded.index_select(0, inside.flatten().nonzero().squeeze(1))
 
@@ -63,6 +116,7 @@ def varlen_attention(
     dropout: float = 0.0,
     is_causal: bool | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
+    shared_prompts: SharedPrompts | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query [B, H, T, D], key and value [B, KV, T, D] -> ([B, T, H, D], None).
@@ -83,6 +137,8 @@ def varlen_attention(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rows = [x[0].transpose(0, 1) for x in (query, key, value)]
+    if shared_prompts is not None:
+        return shared_prompts.attend(*rows, scale=scale).unsqueeze(0), None
     lengths = (cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).long()
     starts = cu_seq_lens_q[:-1].long()
     first = int(lengths[0])

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from rollout.attention import VARLEN
+from rollout.attention import VARLEN, SharedPrompts
 
 
 class MediaLike(Protocol):
@@ -61,12 +61,20 @@ class PackedInputs:
     position_ids: torch.Tensor
     cu_seqlens: torch.Tensor
     media: MediaBatch | None
+    prompt_of_S: torch.Tensor | None = None
+    """Int64 [S] where responses share prompts (`rollout.attention.SharedPrompts`); None where nothing is shared."""
 
     def to(self, device: torch.device | str) -> "PackedInputs":
         media = self.media and MediaBatch(
             self.media.pixels_PC.to(device), self.media.grids_N3.to(device), self.media.feature_rows.to(device)
         )
-        return PackedInputs(self.input_ids.to(device), self.position_ids.to(device), self.cu_seqlens.to(device), media)
+        return PackedInputs(
+            self.input_ids.to(device),
+            self.position_ids.to(device),
+            self.cu_seqlens.to(device),
+            media,
+            self.prompt_of_S if self.prompt_of_S is None else self.prompt_of_S.to(device),
+        )
 
 
 def load_policy(path: str, *, device: str = "cpu", dtype: str = "float32", varlen: bool = True) -> tuple[PreTrainedModel, Any]:
@@ -122,6 +130,63 @@ def pack(samples: Sequence[EncodedLike], *, merge_size: int = 2) -> PackedInputs
     )
 
 
+@dataclass(frozen=True)
+class PackedGroups:
+    """Conversations of which some begin with the same prompt, each prompt laid down once.
+
+    Over the tokens after the prompts, conversation by conversation: `places` int64 [T'] are their rows in the pack,
+    `contexts` int64 [T'] the rows whose hidden states predict them.
+    """
+
+    inputs: PackedInputs
+    places: np.ndarray
+    contexts: np.ndarray
+
+
+def pack_groups(groups: Sequence[tuple[int, Sequence[EncodedLike]]], *, merge_size: int = 2) -> PackedGroups:
+    """Packs groups of (prompt length, conversations that agree up to there, images included; all images lie there).
+
+    A prompt of length 0 is that of conversations that share nothing; one conversation is no group either, and stands
+    undivided in the pack.
+    """
+    ids, positions, lengths, prompt_of, media = [], [], [], [], []
+    places, contexts = [], []
+    row = 0
+
+    def lay(sample: EncodedLike, part: slice, prompt: int) -> int:
+        nonlocal row
+        ids.append(sample.input_ids[part])
+        positions.append(sample.position_ids[:, part])
+        lengths.append(len(ids[-1]))
+        prompt_of.append(prompt)
+        row += lengths[-1]
+        return row - lengths[-1]
+
+    for shared, samples in groups:
+        if len(samples) == 1 or not shared:
+            for sample in samples:
+                start = lay(sample, slice(None), -1)
+                media.append(sample)
+                places.append(np.arange(start + max(shared, 1), row))
+                contexts.append(places[-1] - 1)
+            continue
+        prompt = len(lengths)
+        start = lay(samples[0], slice(0, shared), -1)
+        media.append(samples[0])
+        for sample in samples:
+            first = lay(sample, slice(shared, None), prompt)
+            places.append(np.arange(first, row))
+            contexts.append(np.concatenate([[start + shared - 1], places[-1][:-1]]))
+    inputs = PackedInputs(
+        torch.from_numpy(np.concatenate(ids)).long(),
+        torch.from_numpy(np.concatenate(positions, axis=1)).long(),
+        torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)),
+        _pack_media(media, merge_size**2),
+        torch.tensor(prompt_of) if max(prompt_of) >= 0 else None,
+    )
+    return PackedGroups(inputs, np.concatenate(places), np.concatenate(contexts))
+
+
 def media_features(model: PreTrainedModel, pixels_PC: torch.Tensor, grids_N3: torch.Tensor) -> torch.Tensor:
     """Vision tower and merger: float [P, C] patches of N images -> features [sum of merged tokens, D]."""
     visual = model.model.visual
@@ -142,13 +207,18 @@ def embed(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
 
 
 def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
-    """Last hidden states [T, D] of a packed batch; each sequence sees only itself. For GLM-4V models and causal LMs."""
+    """Last hidden states [T, D] of a packed batch; each sequence sees only itself and the prompt it continues. For GLM-4V
+    models and causal LMs.
+    """
     embeds_TD = embed(model, packed)
     multimodal = getattr(model.config, "vision_config", None) is not None
     decoder = model.model.language_model if multimodal else model.model
     longest = int((packed.cu_seqlens[1:] - packed.cu_seqlens[:-1]).max())
     # A ready 4-D mask keeps transformers from building its own T x T one; varlen attention reads the lengths alone.
     no_mask = embeds_TD.new_empty((1, 1, 0, 0)) if model.config._attn_implementation == VARLEN else None
+    shared = {} if packed.prompt_of_S is None else {"shared_prompts": SharedPrompts(packed.cu_seqlens, packed.prompt_of_S)}
+    if shared and model.config._attn_implementation != VARLEN:
+        raise ValueError(f"shared prompts need attention {VARLEN!r}, the model has {model.config._attn_implementation!r}")
     output = decoder(
         inputs_embeds=embeds_TD.unsqueeze(0),
         attention_mask=no_mask,
@@ -158,6 +228,7 @@ def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
         cu_seq_lens_k=packed.cu_seqlens,
         max_length_q=longest,
         max_length_k=longest,
+        **shared,
     )
     return output.last_hidden_state[0]
 

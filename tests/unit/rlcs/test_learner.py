@@ -1,5 +1,6 @@
 """The learner against plain, unpacked autograd, and what must not change a gradient."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def samples(prompts: list[Prompt], renderer: ChatRenderer) -> list[TrainSample]:
     for prompt, group in zip(prompts, groups, strict=True):
         for completion in group:
             encoded = prompt.encoded.extended(completion.token_ids, ~completion.forced)
-            made.append(TrainSample(encoded, completion.logprobs[~completion.forced], float(rng.normal())))
+            own = completion.logprobs[~completion.forced]
+            made.append(TrainSample(encoded, own, float(rng.normal()), prompt.encoded))
     assert any((~sample.encoded.loss_mask[-10:]).any() for sample in made)
     return made
 
@@ -118,6 +120,30 @@ def test_gradient_does_not_depend_on_how_samples_are_packed(samples: list[TrainS
         gradient_of_update(samples, token_budget=budget, loss_aggregation=aggregation) for budget in (100_000, longest)
     )
     assert_same(whole, split)
+
+
+@pytest.mark.parametrize("budget", [100_000, 150, 90])
+def test_samples_of_one_prompt_share_its_computation_and_no_gradient_changes(samples: list[TrainSample], budget: int) -> None:
+    """The smaller budgets part groups over several packs, each with the prompt again."""
+    alone = [replace(sample, prompt=None) for sample in samples]
+    assert_same(gradient_of_update(alone), gradient_of_update(samples, token_budget=budget))
+
+
+def test_a_shared_prompt_is_packed_once(samples: list[TrainSample], prompts: list[Prompt]) -> None:
+    metrics = Learner(fresh_model(), settings(token_budget=100_000)).update(samples, 0, np.random.default_rng(0))
+    responses = sum(len(sample.encoded.input_ids) - sample.prompt_length for sample in samples)
+    assert metrics["packed_tokens"] == responses + sum(len(prompt.encoded.input_ids) for prompt in prompts)
+
+
+def test_samples_of_several_updates_share_prompts_within_each(samples: list[TrainSample]) -> None:
+    alone = [replace(sample, prompt=None) for sample in samples]
+    weights = []
+    for chosen in (samples, alone):
+        model = fresh_model()
+        Learner(model, settings(updates_per_step=3, lr=1e-3)).update(chosen, 0, np.random.default_rng(0))
+        weights.append({name: value.clone() for name, value in model.named_parameters()})
+    # Adam divides by the gradient's size, so rounding shows where gradients are nearly zero.
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=2e-4) for name in weights[0])
 
 
 def test_forced_tokens_change_the_context_but_earn_no_gradient_of_their_own(samples: list[TrainSample]) -> None:
