@@ -1,10 +1,12 @@
 """Console view of a run: a progress bar with the time left, a line a step, and the time each part of a step takes."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 from rollout.memory import peak_memory_mb
 from sft.progress import step_bar
@@ -56,6 +58,39 @@ def step_line(step: int, metrics: Mapping[str, float], domains: Sequence[str]) -
     return "  ".join(parts)
 
 
+class SignalWatch:
+    """Notices the domains whose groups have long been all right or all wrong, whatever sampler draws them."""
+
+    def __init__(self, domains: Sequence[str], *, patience: int = 5) -> None:
+        self._patience = patience
+        self._quiet = dict.fromkeys(domains, 0)
+        self._groups = {domain: Counter[str]() for domain in domains}
+
+    def notices(self, step: int, metrics: Mapping[str, float]) -> list[str]:
+        """Sentences for a person on the domains that have now gone `patience` steps without a mixed group, and again at
+        each doubling; the run goes on.
+        """
+        found = []
+        for domain, groups in self._groups.items():
+            if f"{domain}/mixed_fraction" not in metrics:
+                continue
+            if metrics[f"{domain}/mixed_fraction"] > 0:
+                self._quiet[domain] = 0
+                groups.clear()
+                continue
+            self._quiet[domain] += 1
+            for fate in ("all-right", "all-wrong", "abstained"):
+                groups[fate] += int(metrics.get(f"{domain}/groups/{fate}", 0))
+            doublings, rest = divmod(self._quiet[domain], self._patience)
+            if not rest and doublings & (doublings - 1) == 0:
+                counts = ", ".join(f"{count} {fate}" for fate, count in groups.items() if count)
+                found.append(
+                    f"step {step}: no signal in domain {domain} for {self._quiet[domain]} steps ({counts} groups); its "
+                    "problems teach nothing as they are: add easier or harder ones, or look at its verifier's reasons"
+                )
+        return found
+
+
 @contextmanager
 def progress(
     console: Console, total: int, done: int, domains: Sequence[str]
@@ -63,9 +98,12 @@ def progress(
     """A bar over `total` steps of which `done` are behind; call what it yields with (step, metrics) after each."""
     with step_bar(console) as bar:
         task = bar.add_task("rl", total=total, completed=done)
+        watch = SignalWatch(domains)
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
             console.print(step_line(step, metrics, domains), highlight=False, soft_wrap=True)
+            for notice in watch.notices(step, metrics):
+                console.print(f"[yellow]{escape(notice)}[/yellow]", highlight=False, soft_wrap=True)
             bar.update(task, completed=step + 1, description=f"rl  reward {metrics.get('reward', float('nan')):.3f}")
 
         yield advance

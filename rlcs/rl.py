@@ -22,7 +22,7 @@ from rlcs.progress import Clock, progress
 from rlcs.rl_config import RlConfig
 from rlcs.rl_state import RunState
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
-from rlcs.samplers import CurriculumSampler, Sampler, UniformSampler
+from rlcs.samplers import SAMPLERS, Sampler
 from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
@@ -63,20 +63,27 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     with closing(engine), pool, progress(console, config.steps, start, domains) as advance:
         for step in range(start, config.steps):
             clock = Clock(config.device)
+            rollouts = None
             with clock("draw"):
-                indices = sampler.draw(config.groups_per_step)
-                chosen = [problems[index] for index in indices]
-                prompts = [
-                    renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinks), id=problem.id)
-                    for problem, thinks in zip(chosen, thinking_N[indices], strict=True)
-                ]
-            with clock("generate"):
-                completions = engine.generate(prompts, config.group_size, sampling, budget, generator=generator)
-            with clock("score"):
-                rollouts = score_rollouts(pool, indices, chosen, prompts, completions)
+                wanted = sampler.draw(config.groups_per_step)
+            while len(wanted):
+                with clock("draw"):
+                    chosen = [problems[index] for index in wanted]
+                    prompts = [
+                        renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinks), id=problem.id)
+                        for problem, thinks in zip(chosen, thinking_N[wanted], strict=True)
+                    ]
+                with clock("generate"):
+                    completions = engine.generate(prompts, config.group_size, sampling, budget, generator=generator)
+                with clock("score"):
+                    scored = score_rollouts(pool, wanted, chosen, prompts, completions)
+                    rollouts = scored if rollouts is None else rollouts + scored
+                with clock("select"):
+                    sampler.observe(wanted, scored.outcomes_PG, policy_version=step, tokens_P=scored.tokens_P)
+                    wanted = sampler.refill(config.groups_per_step, rollouts.indices, rollouts.outcomes_PG)
+            assert rollouts is not None, "a sampler draws at least one problem"
             with clock("select"):
                 fates = group_fates(rollouts, sampler, config.groups_per_step)
-                sampler.observe(indices, rollouts.outcomes_PG, policy_version=step)
                 advantages_PG = advantages_of(rollouts, config)
             with clock("train"):
                 learned = learner.update(train_samples(rollouts, fates, advantages_PG), step, rng)
@@ -89,13 +96,15 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 if step % config.difficulty_every == 0 or last:
                     beliefs = difficulty_table(problems, {"thinking": thinking_N, **sampler.snapshot()}, step)
                     run.atomic_write(f"difficulty/step={step:06d}.parquet", parquet_bytes(beliefs))
+                    reliability = sampler.difficulty.calibration.reliability()
+                    run.atomic_write(f"calibration/step={step:06d}.parquet", parquet_bytes(reliability))
                 if config.table_every and step % config.table_every == 0:
                     console.print(console_table(rollouts, fates, step))
             metrics = step_metrics(rollouts, fates)
             metrics |= {f"policy/{name}": value for name, value in learned.items()}
             metrics |= {f"sampler/{name}": value for name, value in sampler.metrics().items()}
             metrics |= clock.metrics(
-                generated_tokens=sum(len(completion.token_ids) for group in completions for completion in group),
+                generated_tokens=sum(len(completion.token_ids) for group in rollouts.completions for completion in group),
                 packed_tokens=int(learned.get("packed_tokens", 0)),
             )
             run.log(step, metrics)
@@ -122,9 +131,9 @@ def build_sampler(config: RlConfig, problems: Sequence[Problem], thinking_N: np.
         "seed": config.seed,
         "domain_weights": config.domain_weights,
     }
-    if config.sampler == "uniform":
-        return UniformSampler(domains, difficulty, **common)
-    return CurriculumSampler(domains, difficulty, **common, **config.curriculum.model_dump())
+    section = {"uniform": None, "rlcs": "curriculum"}.get(config.sampler, config.sampler.replace("-", "_"))
+    options = getattr(config, section).model_dump() if section else {}
+    return SAMPLERS[config.sampler](domains, difficulty, **common, **options)
 
 
 def advantages_of(rollouts: ScoredRollouts, config: RlConfig) -> np.ndarray:
@@ -144,5 +153,5 @@ def train_samples(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG:
             if verdict.score is not None:
                 own = ~completion.forced
                 encoded = prompt.extended(completion.token_ids, own)
-                samples.append(TrainSample(encoded, completion.logprobs[own], float(advantage)))
+                samples.append(TrainSample(encoded, completion.logprobs[own], float(advantage), prompt))
     return samples

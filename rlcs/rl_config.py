@@ -5,6 +5,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlcs.samplers.options import (
+    CurriculumConfig,
+    DapoConfig,
+    DpsConfig,
+    GlmTiersConfig,
+    GresoConfig,
+    MoppsConfig,
+    PoolsConfig,
+)
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -16,40 +26,13 @@ class DifficultyConfig(_Section):
     """The posterior over each problem's pass rate, `rlcs.difficulty.Difficulty`."""
 
     prior_strength: float = Field(default=2.0, gt=0)
-    """Answers the prior of a problem is worth."""
+    """Answers the prior of a problem is worth, at first."""
     discount: float = Field(default=0.98, gt=0, le=1)
-    """What evidence is worth after one more policy update."""
+    """What evidence is worth after one more policy update, at first."""
+    learn: bool = True
+    """Learn both from how well they would have predicted the groups that came; else they stay as given."""
     cell_strength: float = Field(default=4.0, gt=0)
     """Problems without drift that the drift of a domain or tier is shrunk by."""
-
-
-class CurriculumConfig(_Section):
-    """Options of `sampler: rlcs`, `rlcs.samplers.CurriculumSampler`."""
-
-    window: tuple[Share, Share] = (0.2, 0.8)
-    """Posterior mean pass rates that count as moderate difficulty."""
-    sharpness: float = Field(default=4.0, ge=0)
-    """Exponent on the mixed-group probability in the draw; 0 draws evenly from the window."""
-    explore: Share = 0.05
-    """Share of the draws that go by posterior variance, in or out of the window."""
-    review: Share = 0.03
-    """Share of the draws that re-examine retired problems and deferred ones whose rest is over."""
-    retire_above: Share = 0.9
-    """Posterior mean from which a problem is retired to the review share."""
-    defer_below: Share = 0.1
-    """Posterior mean up to which a problem answered all wrong is deferred."""
-    defer_updates: int = Field(default=8, ge=1)
-    """Policy updates a first deferral lasts; each further one in a row lasts twice as long."""
-    max_expansion: float = Field(default=2.0, ge=1)
-    """Most groups generated for each group wanted."""
-    memory: float = Field(default=0.8, ge=0, lt=1)
-    """Weight of the past in the moving average of invalid groups that sets the expansion."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.window[0] >= self.window[1]:
-            raise ValueError(f"window is {list(self.window)}; expected its lower end below its upper end")
-        return self
 
 
 class RlConfig(_Section):
@@ -81,14 +64,26 @@ class RlConfig(_Section):
     updates_per_step: int = Field(default=1, ge=1)
     """Optimiser updates a step's groups are divided into."""
 
-    sampler: Literal["uniform", "rlcs"] = "rlcs"
-    """Which problems are drawn: uniformly, or by curriculum."""
+    sampler: Literal["uniform", "dapo", "glm-tiers", "pools", "greso", "mopps", "dps", "rlcs"] = "rlcs"
+    """Which rule draws the problems (docs/curriculum.md)."""
     domain_weights: dict[str, float] | None = None
     """Relative share of each domain in the draws; absent, in proportion to its problems."""
     difficulty: DifficultyConfig = Field(default_factory=DifficultyConfig)
     """Posterior over pass rates."""
     curriculum: CurriculumConfig = Field(default_factory=CurriculumConfig)
     """Options of the rlcs sampler."""
+    dapo: DapoConfig = Field(default_factory=DapoConfig)
+    """Options of the dapo sampler."""
+    glm_tiers: GlmTiersConfig = Field(default_factory=GlmTiersConfig)
+    """Options of the glm-tiers sampler."""
+    pools: PoolsConfig = Field(default_factory=PoolsConfig)
+    """Options of the pools sampler."""
+    greso: GresoConfig = Field(default_factory=GresoConfig)
+    """Options of the greso sampler."""
+    mopps: MoppsConfig = Field(default_factory=MoppsConfig)
+    """Options of the mopps sampler."""
+    dps: DpsConfig = Field(default_factory=DpsConfig)
+    """Options of the dps sampler."""
 
     rollout: Literal["transformers"] = "transformers"
     """Engine that generates the responses."""

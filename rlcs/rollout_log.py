@@ -48,21 +48,34 @@ def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str])
         "forced_fraction": _mean(bool(completion.forced.any()) for completion in completions),
         "groups_generated": float(len(chosen)),
         "groups_trained": float(sum(fates[p] == TRAINED for p in chosen)),
+        **_spent(rollouts, chosen, fates),
     }
     return {name: value for name, value in found.items() if value == value}
+
+
+def _spent(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str]) -> dict[str, float]:
+    """Rollouts and tokens generated for the groups at positions `chosen`, those wasted on groups that were not trained
+    on, and one counter for each fate ("groups/all-wrong").
+    """
+    found: Counter[str] = Counter()
+    for p in chosen:
+        sizes = [len(completion.token_ids) for completion in rollouts.completions[p]]
+        found += Counter({f"groups/{fates[p]}": 1, "rollouts": len(sizes), "tokens": sum(sizes)})
+        if fates[p] != TRAINED:
+            found += Counter({"rollouts_wasted": len(sizes), "tokens_wasted": sum(sizes)})
+    return {name: float(count) for name, count in {"rollouts_wasted": 0, "tokens_wasted": 0, **found}.items()}
 
 
 def step_metrics(rollouts: ScoredRollouts, fates: Sequence[str]) -> dict[str, float]:
     """Metrics over all generated groups: pooled, per domain ("math/reward") and per mode ("thinking/reward").
 
-    `fates` [P] as from `group_fates`. `mixed_fraction` counts all generated
-    groups; "groups/all-wrong" and the like count each fate.
+    `fates` [P] as from `group_fates`. `mixed_fraction` counts all generated groups; "groups/all-wrong" and the like
+    count each fate.
     """
     everything = np.arange(len(fates))
     domain = np.array([problem.domain for problem in rollouts.problems])
     mode = np.array(["thinking" if prompt.thinking else "nothink" for prompt in rollouts.prompts])
     metrics = _summary(rollouts, everything, fates)
-    metrics |= {f"groups/{fate}": float(count) for fate, count in sorted(Counter(fates).items())}
     for labels in (domain, mode):
         for label in np.unique(labels):
             part = _summary(rollouts, np.flatnonzero(labels == label), fates)

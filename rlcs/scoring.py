@@ -29,6 +29,16 @@ class ScoredRollouts:
     completions: Sequence[Sequence[Completion]]
     verdicts: Sequence[Sequence[Verdict]]
 
+    def __add__(self, other: "ScoredRollouts") -> "ScoredRollouts":
+        """The groups of both, those of `other` last."""
+        return ScoredRollouts(
+            np.concatenate([self.indices, other.indices]),
+            [*self.problems, *other.problems],
+            [*self.prompts, *other.prompts],
+            [*self.completions, *other.completions],
+            [*self.verdicts, *other.verdicts],
+        )
+
     @property
     def rewards_PG(self) -> np.ndarray:
         """Verdict scores, which advantages are made of; NaN where the verifier could not tell."""
@@ -38,6 +48,11 @@ class ScoredRollouts:
     def outcomes_PG(self) -> np.ndarray:
         """Raw outcomes, right 1 and wrong 0, NaN as above: what filters and difficulty look at, not shaped rewards."""
         return _matrix((verdict.correct for verdict in group) for group in self.verdicts)
+
+    @property
+    def tokens_P(self) -> np.ndarray:
+        """Mean length of each group's responses, in tokens."""
+        return np.array([np.mean([len(completion.token_ids) for completion in group]) for group in self.completions])
 
 
 def _matrix(rows: Iterable[Iterable[float | None]]) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rlcs.difficulty import Difficulty
+
 
 class Sampler(Protocol):
     """Chooses problems for a step, sees what came of them, and chooses which groups to train on.
@@ -15,16 +17,28 @@ class Sampler(Protocol):
     have drawn.
     """
 
+    difficulty: Difficulty
+    """The posteriors, which `observe` keeps up to date whether the sampler's rule reads them or not."""
+
     def draw(self, n: int) -> np.ndarray:
         """Indices (int64, distinct) of the problems to generate groups for in a step that trains on `n` groups: `n` or
         more.
         """
         ...
 
-    def observe(self, indices: np.ndarray, outcomes_PG: np.ndarray, policy_version: int) -> None:
+    def refill(self, n: int, indices: np.ndarray, outcomes_PG: np.ndarray) -> np.ndarray:
+        """Further problems to generate groups for in the same step, distinct from `indices` [P], all that were generated
+        in it so far, with their raw outcomes [P, G]; empty when that is enough. Called after `observe`, until it is.
+        """
+        ...
+
+    def observe(
+        self, indices: np.ndarray, outcomes_PG: np.ndarray, policy_version: int, tokens_P: np.ndarray | None = None
+    ) -> None:
         """Raw outcomes in [0, 1] [P, G] of the groups drawn, NaN for samples that abstained; never shaped rewards.
 
-        `policy_version`: updates made by the policy that generated them.
+        `policy_version`: updates made by the policy that generated them. `tokens_P`: mean length of each group's
+        responses, for samplers that weigh cost.
         """
         ...
 
@@ -43,17 +57,22 @@ class Sampler(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class DomainShares:
-    """Fixed shares of the draws for each domain. What rounding withholds from a domain is carried over to the next
-    draws.
+NO_PROBLEMS = np.zeros(0, np.int64)
+"""What `refill` returns when a step needs no more groups."""
 
-    `weights`: relative share of each domain; absent, in proportion to its number of problems.
+
+class DomainShares:
+    """Shares of the draws for each domain. What rounding withholds from a domain is carried over to the next draws.
+
+    `weights`: relative share of each domain; absent, in proportion to its number of problems. `fixed_D` are the shares
+    they give, `share_D` those in force, which `adjust` may lean from the fixed ones.
     """
 
     def __init__(self, domains: Sequence[str], weights: Mapping[str, float] | None = None) -> None:
-        names, self.domain_N = np.unique(np.asarray(domains, dtype=np.str_), return_inverse=True)
+        names, domain_N = np.unique(np.asarray(domains, dtype=np.str_), return_inverse=True)
         self.names: list[str] = [str(name) for name in names]
-        self.members = [np.flatnonzero(self.domain_N == d) for d in range(len(names))]
+        self.domain_N = domain_N.astype(np.uint8 if len(names) < 256 else np.int32)
+        self.members = [np.flatnonzero(self.domain_N == d).astype(np.int32) for d in range(len(names))]
         if weights is None:
             share_D = np.array([len(members) for members in self.members], np.float64)
         else:
@@ -64,8 +83,14 @@ class DomainShares:
                     f"{', '.join(self.names)}; unknown: {', '.join(unknown) or 'none'}"
                 )
             share_D = np.array([weights.get(name, 0.0) for name in self.names])
-        self.share_D = share_D / share_D.sum()
+        self.fixed_D = share_D / share_D.sum()
+        self.share_D = self.fixed_D
         self._owed_D = np.zeros(len(names))
+
+    def adjust(self, factor_D: np.ndarray) -> None:
+        """Leans the shares by a factor >= 0 on each domain's fixed one; all 0 leaves the fixed ones."""
+        leaning_D = self.fixed_D * factor_D
+        self.share_D = leaning_D / leaning_D.sum() if leaning_D.sum() > 0 else self.fixed_D
 
     def split(self, n: int) -> np.ndarray:
         """How many of `n` draws each domain gets [D], at most its number of problems; what it cannot take goes to the
@@ -99,7 +124,8 @@ class DomainShares:
         return quota_D
 
     def state_dict(self) -> dict[str, Any]:
-        return {"owed": self._owed_D.copy()}
+        return {"owed": self._owed_D.copy(), "share": self.share_D.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._owed_D = np.array(state["owed"], np.float64)
+        self.share_D = np.array(state["share"], np.float64)

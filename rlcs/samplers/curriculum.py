@@ -2,7 +2,7 @@
 answers.
 
 After RLCS of GLM-4.1V-Thinking (arXiv 2507.01006, section 5.3), with a posterior per problem in the place of its
-difficulty tiers. Axis suffixes: N problems, P groups, G samples, D domains.
+difficulty tiers. Axis suffixes: N problems, M some of them, P groups, G samples, D domains, C cells (domain x tier).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from rlcs.difficulty import Difficulty, mixed_group_probability
-from rlcs.samplers.base import DomainShares
+from rlcs.beta_binomial import mixed_group_probability
+from rlcs.difficulty import Difficulty
+from rlcs.samplers.base import NO_PROBLEMS, DomainShares
+from rlcs.samplers.pool import WeightedPools
 from rlcs.samplers.selection import balanced_subset, group_outcome
 
+STATES = ("window", "outside", "retired", "deferred", "due", "resting")
+WINDOW, OUTSIDE, RETIRED, DEFERRED, DUE, RESTING = range(len(STATES))
 _LAST_BACK_OFF = 16  # doublings after which a deferred problem's wait no longer grows
+_REFRESHED = 32768  # problems whose state and weight are brought up to date at each draw, besides those just observed
+_SILENT = 0.02  # moving average of mixed groups under which a domain is said to carry no signal
+_PATIENCE = 5  # observations of a domain before it can be called silent
+_PROBE = 0.1  # part of its share that a silent domain keeps, to notice when signal comes back
 
 
 class CurriculumSampler:
@@ -22,15 +30,26 @@ class CurriculumSampler:
 
     A domain's draws are made without replacement with weight `mixed_probability ** sharpness` among the problems whose
     posterior mean lies in `window`; averaging over the posterior already credits the unknown ones with their spread.
-    Beyond it: a share `explore` goes to problems in proportion to their posterior variance, wherever their mean lies; a
-    problem all of whose answers were wrong and whose mean is at most `defer_below` rests for `defer_updates` policy
-    updates, twice as long each time in a row; one whose mean is at least `retire_above` is retired; a share `review`
-    goes to the retired and to those whose rest is over. Only when a domain has nothing else left are resting problems
-    drawn.
+    With `per_token` the weight is divided by the expected length of a response of the problem's cell: information per
+    token generated. A problem drawn is not drawn again in the next `rest` steps, so that a few problems of the right
+    difficulty are not trained on again and again. Beyond that a share `explore` goes to problems in proportion to their
+    posterior variance, wherever their mean lies; a problem all of whose answers were wrong and whose mean is at most
+    `defer_below` rests for `defer_updates` policy updates, twice as long each time in a row; one whose mean is at least
+    `retire_above` is retired; a share `review` goes to the retired and to those whose rest is over. Only when a domain
+    has nothing else left are resting problems drawn: what one domain lacks is made up in the same domain.
 
-    Oversampling: each domain draws its share times `min(max_expansion, 1 / (1 - invalid))`, `invalid` the moving
-    average (`memory` is the weight of the past) of the fraction of its groups that were all right or all wrong;
-    `select` then keeps the most balanced ones.
+    Oversampling: a domain draws as many groups as are needed for the mixed ones among them to fill its share, by its
+    posteriors' own predictions, and `max_expansion` times its share at most. The predictions are corrected by the
+    moving average (`memory` is the weight of the past) of how many mixed groups came for each one predicted, the
+    posterior's form of the paper's ratio-based expansion. `select` then keeps the most balanced groups.
+
+    Domains: fixed shares, of which each keeps at least the part `domain_floor`; what is above the floor goes to domains
+    in proportion to the variance of outcomes within their recent groups (1: shares stay fixed). A domain that has had
+    no mixed group for long draws a tenth of its share until it has one again.
+
+    States and weights are kept for all problems and brought up to date for those observed and, in turn, for the others,
+    32,768 at each draw (all of them in a file no larger): a draw costs about the same for a hundred thousand problems and
+    ten million. 31 bytes a problem with its posterior.
     """
 
     def __init__(
@@ -42,7 +61,9 @@ class CurriculumSampler:
         seed: int,
         domain_weights: Mapping[str, float] | None = None,
         window: tuple[float, float] = (0.2, 0.8),
-        sharpness: float = 4.0,
+        sharpness: float = 10.0,
+        per_token: bool = False,
+        rest: int = 1,
         explore: float = 0.05,
         review: float = 0.03,
         retire_above: float = 0.9,
@@ -50,89 +71,152 @@ class CurriculumSampler:
         defer_updates: int = 8,
         max_expansion: float = 2.0,
         memory: float = 0.8,
+        domain_floor: float = 1.0,
     ) -> None:
         self.shares = DomainShares(domains, domain_weights)
         self.difficulty = difficulty
-        self._group_size, self._window, self._sharpness = group_size, window, sharpness
-        self._explore, self._review = explore, review
+        self._group_size, self._window, self._sharpness, self._per_token = group_size, window, sharpness, per_token
+        self._rest, self._explore, self._review = rest, explore, review
         self._retire_above, self._defer_below, self._defer_updates = retire_above, defer_below, defer_updates
-        self._max_expansion, self._memory = max_expansion, memory
+        self._max_expansion, self._memory, self._domain_floor = max_expansion, memory, domain_floor
         self._rng = np.random.default_rng(seed)
         self._failures_N = np.zeros(len(difficulty), np.int8)  # all-wrong observations in a row
         self._due_N = np.zeros(len(difficulty), np.int32)  # policy version at which a deferred problem may be reviewed
-        self._invalid_D = np.full(len(self.shares.names), np.nan)
-
-    def expansion(self) -> np.ndarray:
-        """Groups drawn for each group wanted [D]; 1 before anything was observed."""
-        invalid_D = np.nan_to_num(self._invalid_D, nan=0.0)
-        return np.minimum(self._max_expansion, 1.0 / np.maximum(1.0 - invalid_D, 1e-9))
+        self._pools = WeightedPools(self.shares.members, self.shares.domain_N, len(STATES), self._rng)
+        self._cursor = 0
+        domains_D = len(self.shares.names)
+        # Moving averages of each domain's observations: mixed groups that came, that were predicted, outcome variance.
+        self._mixed_D, self._predicted_D, self._signal_D = (np.full(domains_D, np.nan) for _ in range(3))
+        self._observed_D = np.zeros(domains_D, np.int64)
+        self._length_C = np.full(len(difficulty.domain_C), np.nan)
+        self._expansion_D = np.ones(domains_D)
+        for start in range(0, len(difficulty), _REFRESHED):
+            self._refresh(np.arange(start, min(start + _REFRESHED, len(difficulty))))
 
     def draw(self, n: int) -> np.ndarray:
-        alpha_N, beta_N = self.difficulty.posterior()
-        mean_N = alpha_N / (alpha_N + beta_N)
-        mixed_N = mixed_group_probability(alpha_N, beta_N, self._group_size)
-        variance_N = mean_N * (1.0 - mean_N) / (alpha_N + beta_N + 1.0)
-        state_N = self._states(mean_N)
-        wanted_D = np.ceil(self.shares.split(n) * self.expansion() - 1e-9).astype(np.int64)
-        drawn = []
-        for members, wanted in zip(self.shares.members, wanted_D.tolist(), strict=True):
-            wanted = min(wanted, len(members))
-            state, weight = state_N[members], mixed_N[members] ** self._sharpness
-            free = np.ones(len(members), bool)
-            chosen: list[np.ndarray] = []
-            for pool, score, count in (
-                (np.isin(state, ("retired", "due")), np.ones(len(members)), self._rng.binomial(wanted, self._review)),
-                (np.isin(state, ("window", "outside")), variance_N[members], self._rng.binomial(wanted, self._explore)),
-                (state == "window", weight, wanted),
-                (state == "outside", weight, wanted),
-                (np.isin(state, ("retired", "due")), weight, wanted),
-                (state == "deferred", weight, wanted),
-            ):
-                left = wanted - sum(len(picked) for picked in chosen)
-                picked = self._pick(np.flatnonzero(pool & free), score, min(count, left))
-                free[picked] = False
-                chosen.append(picked)
-            drawn.append(members[np.concatenate(chosen)])
+        count = min(_REFRESHED, len(self.difficulty))
+        self._refresh((self._cursor + np.arange(count)) % len(self.difficulty))
+        self._cursor = (self._cursor + count) % len(self.difficulty)
+        self.shares.adjust(self._leaning())
+        quota_D = self.shares.split(n)
+        drawn = [self._draw_domain(domain, int(quota)) for domain, quota in enumerate(quota_D) if quota]
         return np.concatenate(drawn).astype(np.int64)
 
-    def _pick(self, pool: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
-        """`count` of `pool` without replacement, one after another in proportion to weight (Gumbel top-k, arXiv
-        1903.06059).
-        """
-        keys = np.log(np.maximum(weight[pool], 1e-300)) + self._rng.gumbel(size=len(pool))
-        return pool[np.argsort(-keys, kind="stable")[:count]]
+    def _draw_domain(self, domain: int, quota: int) -> np.ndarray:
+        most = min(int(np.ceil(quota * self._max_expansion - 1e-9)), len(self.shares.members[domain]))
+        chosen = NO_PROBLEMS
+        for states, weight, count in (
+            ((RETIRED, DUE), None, self._rng.binomial(quota, self._review)),
+            ((WINDOW, OUTSIDE), self._variance, self._rng.binomial(quota, self._explore)),
+            ((WINDOW,), self._pools.weight, most),
+            ((OUTSIDE,), self._pools.weight, most),
+            ((RETIRED, DUE), self._pools.weight, most),
+            ((RESTING,), self._pools.weight, most),
+            ((DEFERRED,), self._pools.weight, most),
+        ):
+            wanted = min(count, most - len(chosen))
+            if wanted > 0:
+                chosen = np.concatenate([chosen, self._pools.pick(domain, states, weight, wanted, taken=chosen)])
+        expected = np.cumsum(self._mixed_probability(chosen) * self._correction(domain))
+        enough = int(np.searchsorted(expected, quota - 1e-9)) + 1
+        chosen = chosen[: max(enough, quota)]
+        self._expansion_D[domain] = len(chosen) / quota
+        return chosen
 
-    def _states(self, mean_N: np.ndarray) -> np.ndarray:
-        """One word a problem: "window", "outside" (of the window), "retired", "deferred" or "due" (deferred, rest
-        over).
-        """
-        inside = (mean_N >= self._window[0]) & (mean_N <= self._window[1])
-        deferred, resting = self._failures_N > 0, self._due_N > self.difficulty.version
+    def _correction(self, domain: int) -> float:
+        """Mixed groups that came for each one predicted, in the domain's recent past."""
+        predicted = self._predicted_D[domain]
+        return 1.0 if np.isnan(predicted) else float(np.clip(self._mixed_D[domain] / max(predicted, 1e-3), 0.1, 1.5))
+
+    def _mixed_probability(self, indices: np.ndarray) -> np.ndarray:
+        return mixed_group_probability(*self.difficulty.posterior(indices), self._group_size)
+
+    def _variance(self, indices: np.ndarray) -> np.ndarray:
+        alpha_M, beta_M = self.difficulty.posterior(indices)
+        total_M = alpha_M + beta_M
+        return alpha_M * beta_M / (total_M * total_M * (total_M + 1.0))
+
+    def _refresh(self, indices: np.ndarray) -> None:
+        """Brings state and weight of problems `indices`, distinct, up to date."""
+        alpha_M, beta_M = self.difficulty.posterior(indices)
+        weight_M = mixed_group_probability(alpha_M, beta_M, self._group_size) ** self._sharpness
+        if self._per_token:
+            weight_M = weight_M / self._relative_length()[self.difficulty.cell_N[indices]]
+        self._pools.update(indices, self._states(indices, alpha_M / (alpha_M + beta_M)), weight_M)
+
+    def _relative_length(self) -> np.ndarray:
+        """Expected response length of each cell [C] over the shortest one's; 1 where none is known."""
+        if np.isnan(self._length_C).all():
+            return np.ones_like(self._length_C)
+        shortest = max(float(np.nanmin(self._length_C)), 1.0)
+        known_C = np.where(np.isnan(self._length_C), np.nanmean(self._length_C), self._length_C)
+        return np.maximum(known_C / shortest, 1.0)
+
+    def _states(self, indices: np.ndarray, mean_M: np.ndarray) -> np.ndarray:
+        inside = (mean_M >= self._window[0]) & (mean_M <= self._window[1])
+        deferred, resting = self._failures_N[indices] > 0, self._due_N[indices] > self.difficulty.version
+        # The version moves with each observation, so a problem of the last step is one of this version.
+        seen_at = self.difficulty.seen_at_N[indices]
+        drawn_lately = (seen_at >= 0) & (self.difficulty.version - seen_at < self._rest)
         # A deferred problem whose prior has risen into the window has been overtaken by its cell, but still serves its
         # rest.
         return np.select(
-            [deferred & resting, deferred & ~inside, mean_N >= self._retire_above, inside],
-            ["deferred", "due", "retired", "window"],
-            "outside",
+            [deferred & resting, deferred & ~inside, mean_M >= self._retire_above, drawn_lately, inside],
+            [DEFERRED, DUE, RETIRED, RESTING, WINDOW],
+            OUTSIDE,
         )
 
-    def observe(self, indices: np.ndarray, outcomes_PG: np.ndarray, policy_version: int) -> None:
+    def refill(self, n: int, indices: np.ndarray, outcomes_PG: np.ndarray) -> np.ndarray:
+        """Nothing: the expansion is sized beforehand, so that the rollouts of a step are known up front."""
+        return NO_PROBLEMS
+
+    def observe(
+        self, indices: np.ndarray, outcomes_PG: np.ndarray, policy_version: int, tokens_P: np.ndarray | None = None
+    ) -> None:
         indices = np.asarray(indices)
+        self.difficulty.advance(policy_version)
+        predicted_P = self._mixed_probability(indices)
         self.difficulty.observe(indices, outcomes_PG, policy_version)
-        alpha_N, beta_N = self.difficulty.posterior()
-        mean_P = (alpha_N / (alpha_N + beta_N))[indices]
+        alpha_P, beta_P = self.difficulty.posterior(indices)
         verdicts = np.array(group_outcome(outcomes_PG))
-        failed = (verdicts == "all-wrong") & (mean_P <= self._defer_below)
-        count_P = np.minimum(self._failures_N[indices[failed]], _LAST_BACK_OFF - 1) + 1
-        self._failures_N[indices[failed]] = count_P
-        self._due_N[indices[failed]] = policy_version + self._defer_updates * 2 ** (count_P.astype(np.int64) - 1)
-        solved = (verdicts == "mixed") | (verdicts == "all-right")
-        self._failures_N[indices[solved]] = 0
+        self._defer(indices, verdicts, alpha_P / (alpha_P + beta_P))
         for domain in range(len(self.shares.names)):
-            mine = verdicts[(self.shares.domain_N[indices] == domain) & (verdicts != "abstained")]
-            if len(mine):
-                invalid, past = float(np.mean(mine != "mixed")), self._invalid_D[domain]
-                self._invalid_D[domain] = invalid if np.isnan(past) else self._memory * past + (1 - self._memory) * invalid
+            mine = (self.shares.domain_N[indices] == domain) & (verdicts != "abstained")
+            if mine.any():
+                self._observed_D[domain] += 1
+                for average_D, value in (
+                    (self._mixed_D, np.mean(verdicts[mine] == "mixed")),
+                    (self._predicted_D, predicted_P[mine].mean()),
+                    (self._signal_D, np.nanvar(outcomes_PG[mine], axis=1).mean()),
+                ):
+                    average_D[domain] = self._moved(average_D[domain], float(value))
+        if tokens_P is not None:
+            cell_P = self.difficulty.cell_N[indices]
+            for cell in np.unique(cell_P):
+                self._length_C[cell] = self._moved(self._length_C[cell], float(tokens_P[cell_P == cell].mean()))
+        self._refresh(np.unique(indices))
+
+    def _moved(self, past: float, value: float) -> float:
+        return value if np.isnan(past) else self._memory * past + (1.0 - self._memory) * value
+
+    def _defer(self, indices: np.ndarray, verdicts: np.ndarray, mean_P: np.ndarray) -> None:
+        failed = indices[(verdicts == "all-wrong") & (mean_P <= self._defer_below)]
+        count = np.minimum(self._failures_N[failed], _LAST_BACK_OFF - 1) + 1
+        self._failures_N[failed] = count
+        self._due_N[failed] = self.difficulty.version + self._defer_updates * 2 ** (count.astype(np.int64) - 1)
+        self._failures_N[indices[(verdicts == "mixed") | (verdicts == "all-right")]] = 0
+
+    def _leaning(self) -> np.ndarray:
+        """Factor on each domain's fixed share [D]: floor plus signal, and little for domains without signal."""
+        signal_D = np.nan_to_num(self._signal_D, nan=float(np.nanmean(self._signal_D)) if self._observed_D.any() else 1.0)
+        typical = float(signal_D @ self.shares.fixed_D)
+        relative_D = signal_D / typical if typical > 0 else np.ones_like(signal_D)
+        factor_D = self._domain_floor + (1.0 - self._domain_floor) * relative_D
+        return np.where(self.silent(), _PROBE * factor_D, factor_D)
+
+    def silent(self) -> np.ndarray:
+        """bool [D]: domains whose recent groups were all right or all wrong throughout."""
+        return (self._observed_D >= _PATIENCE) & (np.nan_to_num(self._mixed_D, nan=1.0) < _SILENT)
 
     def select(self, indices: np.ndarray, outcomes_PG: np.ndarray, n: int) -> np.ndarray:
         """The most balanced groups of each domain, up to its share of `n`."""
@@ -147,18 +231,24 @@ class CurriculumSampler:
             "mean": mean_N,
             "mixed_probability": mixed_group_probability(alpha_N, beta_N, self._group_size),
             "seen_at": self.difficulty.seen_at_N.copy(),
-            "state": self._states(mean_N),
+            "state": np.array(STATES)[self._states(np.arange(len(mean_N)), mean_N)],
         }
 
     def metrics(self) -> dict[str, float]:
-        state_N = self.snapshot()["state"]
-        counts = {
-            f"share/{state}": float(np.mean(state_N == state)) for state in ("window", "outside", "retired", "deferred", "due")
-        }
-        domains: dict[str, float] = {}
-        for name, invalid, expansion in zip(self.shares.names, self._invalid_D, self.expansion(), strict=True):
-            domains |= {f"invalid/{name}": float(np.nan_to_num(invalid)), f"expansion/{name}": float(expansion)}
-        return {**self.difficulty.metrics(), **counts, **domains}
+        count_DS = self._pools.count_DS
+        found = {f"share/{state}": float(share) for state, share in zip(STATES, count_DS.sum(0) / count_DS.sum(), strict=True)}
+        for d, name in enumerate(self.shares.names):
+            found |= {
+                f"share/{name}/{state}": float(share)
+                for state, share in zip(STATES, count_DS[d] / count_DS[d].sum(), strict=True)
+            }
+            found |= {
+                f"invalid/{name}": 1.0 - float(np.nan_to_num(self._mixed_D[d], nan=1.0)),
+                f"expansion/{name}": float(self._expansion_D[d]),
+                f"domain_share/{name}": float(self.shares.share_D[d]),
+                f"silent/{name}": float(self.silent()[d]),
+            }
+        return {**self.difficulty.metrics(), **found}
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -167,7 +257,12 @@ class CurriculumSampler:
             "rng": self._rng.bit_generator.state,
             "failures": self._failures_N.copy(),
             "due": self._due_N.copy(),
-            "invalid": self._invalid_D.copy(),
+            "pools": self._pools.state_dict(),
+            "cursor": self._cursor,
+            "averages": np.stack([self._mixed_D, self._predicted_D, self._signal_D]),
+            "observed": self._observed_D.copy(),
+            "length": self._length_C.copy(),
+            "expansion": self._expansion_D.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -175,4 +270,8 @@ class CurriculumSampler:
         self.shares.load_state_dict(state["shares"])
         self._rng.bit_generator.state = state["rng"]
         self._failures_N, self._due_N = np.array(state["failures"], np.int8), np.array(state["due"], np.int32)
-        self._invalid_D = np.array(state["invalid"], np.float64)
+        self._pools.load_state_dict(state["pools"])
+        self._cursor = int(state["cursor"])
+        self._mixed_D, self._predicted_D, self._signal_D = np.array(state["averages"], np.float64)
+        self._observed_D, self._length_C = np.array(state["observed"]), np.array(state["length"])
+        self._expansion_D = np.array(state["expansion"])

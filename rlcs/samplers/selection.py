@@ -13,15 +13,13 @@ def group_outcome(outcomes_PG: np.ndarray) -> list[Outcome]:
     "abstained" says that fewer than two samples have an outcome. A group whose outcomes are all equal is "all-right"
     from 0.5 up.
     """
-    verdicts: list[Outcome] = []
-    for row in np.asarray(outcomes_PG, np.float64):
-        known = row[~np.isnan(row)]
-        if len(known) < 2:
-            verdicts.append("abstained")
-        elif np.ptp(known) > 0:
-            verdicts.append("mixed")
-        else:
-            verdicts.append("all-right" if known[0] >= 0.5 else "all-wrong")
+    outcomes_PG = np.asarray(outcomes_PG, np.float64)
+    known_PG = ~np.isnan(outcomes_PG)
+    lowest_P = np.where(known_PG, outcomes_PG, np.inf).min(1, initial=np.inf)
+    highest_P = np.where(known_PG, outcomes_PG, -np.inf).max(1, initial=-np.inf)
+    verdicts: list[Outcome] = np.select(
+        [known_PG.sum(1) < 2, highest_P > lowest_P, highest_P >= 0.5], ["abstained", "mixed", "all-right"], "all-wrong"
+    ).tolist()
     return verdicts
 
 

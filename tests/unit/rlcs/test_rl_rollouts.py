@@ -13,9 +13,9 @@ from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
 from rlcs.problems import Problem
 from rlcs.rl import advantages_of, build_sampler, train_samples
-from rlcs.rl_config import CurriculumConfig, DifficultyConfig, RlConfig
+from rlcs.rl_config import DifficultyConfig, RlConfig
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
-from rlcs.samplers import CurriculumSampler, UniformSampler
+from rlcs.samplers import SAMPLERS, CurriculumSampler, options
 from rlcs.scoring import ScoredRollouts, group_fates, score_rollouts, scoring_pool
 from rollout.encoded import Encoded, Prompt
 from rollout.engine import Completion
@@ -178,10 +178,19 @@ def test_configured_style_checks_make_a_looping_response_a_format_error() -> Non
     ]
 
 
-def test_the_configured_sampler_is_built_over_the_problems() -> None:
-    problems, thinking = [problem(0, "math"), problem(1, "ocr")], np.array([True, True])
-    assert isinstance(build_sampler(config(sampler="uniform"), problems, thinking), UniformSampler)
-    assert isinstance(build_sampler(config(), problems, thinking), CurriculumSampler)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_configured_sampler_is_built_over_the_problems_and_draws(name: str) -> None:
+    problems, thinking = [problem(index, "math" if index < 4 else "ocr") for index in range(8)], np.ones(8, bool)
+    sampler = build_sampler(config(sampler=name), problems, thinking)
+    assert type(sampler) is SAMPLERS[name]
+    drawn = sampler.draw(4)
+    assert len(drawn) >= 4 and set(drawn.tolist()) <= set(range(8))
+
+
+def test_options_of_a_sampler_reach_it() -> None:
+    problems, thinking = [problem(index, "math") for index in range(8)], np.ones(8, bool)
+    drawn = build_sampler(config(sampler="dapo", dapo={"batch_ratio": 2.0}), problems, thinking).draw(4)
+    assert len(drawn) == 8
 
 
 @pytest.mark.parametrize(
@@ -201,5 +210,7 @@ def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], mess
 
 
 def test_every_setting_is_documented() -> None:
-    for model in (RlConfig, DifficultyConfig, CurriculumConfig):
+    sections = [value for name, value in vars(options).items() if name.endswith("Config")]
+    assert len(sections) == 7
+    for model in (RlConfig, DifficultyConfig, *sections):
         assert all(field.description for field in model.model_fields.values()), model

@@ -1,6 +1,7 @@
 """Samplers: proportions, no replacement, the moderate window, deferral and retirement, oversampling, exact resume."""
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlcs.beta_binomial import mixed_group_probability
 from rlcs.difficulty import Difficulty
 from rlcs.samplers import CurriculumSampler, DomainShares, Sampler, UniformSampler, balanced_subset, group_outcome
 
@@ -23,10 +25,14 @@ def uniform(domains: list[str], seed: int = 0, **options: object) -> UniformSamp
 def curriculum(
     domains: list[str], rates: Sequence[float | None] | None = None, seed: int = 0, **options: object
 ) -> CurriculumSampler:
-    """Tiers are the problems themselves: no problem learns from another. `rates` are trusted like 100 answers."""
+    """Tiers are the problems themselves: no problem learns from another. `rates` are trusted like 100 answers. A step
+    generates no more groups than it wants unless `options` say so.
+    """
     tiers = [str(index) for index in range(len(domains))]
-    strength = {"prior_strength": 100.0} if rates else {}
-    difficulty = Difficulty(domains, tiers, rates or [None] * len(domains), cell_strength=1e12, **strength)
+    strength = 100.0 if rates else 2.0
+    rates = rates or [None] * len(domains)
+    difficulty = Difficulty(domains, tiers, rates, cell_strength=1e12, prior_strength=strength, learn=False)
+    options = {"max_expansion": 1.0, **options}
     return CurriculumSampler(domains, difficulty, group_size=8, seed=seed, **options)  # type: ignore[arg-type]
 
 
@@ -102,6 +108,17 @@ def test_a_domain_without_moderate_problems_still_fills_its_share() -> None:
     assert (drawn < 20).sum() == 10
 
 
+def test_a_problem_drawn_rests_for_some_steps_unless_its_domain_has_no_other() -> None:
+    sampler = curriculum(["a"] * 30, [0.5] * 30, rest=2, explore=0.0, review=0.0)
+    drawn = []
+    for version in range(12):
+        drawn.append(set(sampler.draw(8).tolist()))
+        sampler.observe(np.array(sorted(drawn[-1])), outcomes(*[4] * 8), version)
+    for earlier, middle, later in zip(drawn, drawn[1:], drawn[2:], strict=False):
+        assert not earlier & middle and not earlier & later and not middle & later
+    assert len(sampler.draw(30)) == 30  # most of them rest
+
+
 def test_a_problem_never_solved_rests_twice_as_long_each_time() -> None:
     sampler = curriculum(["math"] * 40, [0.05] * 1 + [0.5] * 39, defer_updates=4, review=1.0, max_expansion=1.0)
     version, rests = 0, []
@@ -120,7 +137,7 @@ def test_a_problem_never_solved_rests_twice_as_long_each_time() -> None:
 
 
 def test_one_right_answer_ends_a_deferral() -> None:
-    sampler = curriculum(["math"] * 10, [0.05] * 10)
+    sampler = curriculum(["math"] * 10, [0.05] * 10, rest=0)
     sampler.observe(np.array([0]), outcomes(0), 0)
     sampler.observe(np.array([0]), outcomes(1), 1)
     assert sampler.snapshot()["state"][0] == "outside"
@@ -132,21 +149,60 @@ def test_mastered_problems_are_drawn_at_the_review_rate_only() -> None:
     assert np.mean(drawn < 100) == pytest.approx(0.1, abs=0.02)
 
 
-def test_expansion_follows_the_invalid_fraction_of_its_own_domain_up_to_the_cap() -> None:
-    sampler = curriculum(["a"] * 100 + ["b"] * 100 + ["c"] * 100, max_expansion=3.0, memory=0.5)
-    assert sampler.expansion().tolist() == [1, 1, 1]
-    indices = np.array([0, 1, 100, 101, 200, 201])
-    sampler.observe(indices, outcomes(4, 4, 4, 8, 8, 0), 0)
-    np.testing.assert_allclose(sampler.expansion(), [1.0, 2.0, 3.0])
-    sampler.observe(np.array([100, 101]), outcomes(3, 5), 1)
-    np.testing.assert_allclose(sampler.expansion(), [1.0, 1 / (1 - 0.25), 3.0])
-    assert np.bincount(sampler.draw(30) // 100).tolist() == [10, 14, 30]
+def mixed_probability(rate: float, strength: float = 100.0, group_size: int = 8) -> float:
+    return float(mixed_group_probability(np.array(strength * rate), np.array(strength * (1 - rate)), group_size))
+
+
+def test_a_domain_draws_as_many_groups_as_its_predictions_need_to_fill_its_share_up_to_the_cap() -> None:
+    rates = [0.5] * 100 + [0.1] * 100 + [0.02] * 100
+    sampler = curriculum(["a"] * 100 + ["b"] * 100 + ["c"] * 100, rates, max_expansion=3.0, explore=0.0, review=0.0)
+    drawn = np.bincount(sampler.draw(30) // 100)
+    assert drawn.tolist() == [math.ceil(10 / mixed_probability(0.5)), math.ceil(10 / mixed_probability(0.1)), 30]
+    assert sampler.metrics()["expansion/b"] == pytest.approx(drawn[1] / 10)
+
+
+def test_the_expansion_is_corrected_by_what_came_of_the_groups_predicted_to_be_mixed() -> None:
+    sampler = curriculum(["a"] * 200, [0.5] * 200, max_expansion=4.0, memory=0.5, explore=0.0, review=0.0)
+    sampler.observe(np.arange(8), outcomes(4, 4, 4, 4, 8, 8, 0, 0), 0)  # half of what was predicted
+    predicted = mixed_probability(0.5)
+    assert len(sampler.draw(20)) == math.ceil(20 / (predicted * 0.5 / predicted))
+    sampler.observe(np.arange(8, 16), outcomes(*[4] * 8), 1)  # the moving average: 0.75 came for each one predicted
+    assert len(sampler.draw(20)) == pytest.approx(20 / 0.75, abs=1)
 
 
 def test_groups_that_abstained_do_not_count_as_invalid() -> None:
     sampler = curriculum(["a"] * 10)
     sampler.observe(np.array([0, 1]), np.array([[1.0, 0.0], [np.nan, np.nan]]), 0)
-    assert sampler.expansion().tolist() == [1.0]
+    assert sampler.metrics()["invalid/a"] == 0.0
+
+
+def test_a_domain_without_any_mixed_group_is_named_and_keeps_a_tenth_of_its_share_until_signal_returns() -> None:
+    sampler = curriculum(["good"] * 100 + ["dead"] * 100)
+    for version in range(30):
+        sampler.observe(np.r_[0:5, 100:105], outcomes(*[4] * 5, *[0] * 5), version)
+    assert (sampler.metrics()["silent/dead"], sampler.metrics()["silent/good"]) == (1.0, 0.0)
+    drawn = np.concatenate([sampler.draw(22) for _ in range(10)])
+    assert (drawn >= 100).mean() == pytest.approx(0.1 / 1.1, abs=0.01)
+    sampler.observe(np.array([100]), outcomes(4), 30)
+    sampler.draw(22)
+    assert sampler.metrics()["domain_share/dead"] == pytest.approx(0.5)
+
+
+def test_above_its_floor_the_share_of_a_domain_follows_the_variance_of_its_outcomes() -> None:
+    sampler = curriculum(["a"] * 100 + ["b"] * 100, domain_floor=0.4)
+    sampler.observe(np.r_[0:4, 100:104], outcomes(*[4] * 4, *[2] * 4), 0)  # variances 1/4 and 3/16
+    sampler.draw(10)
+    typical = (1 / 4 + 3 / 16) / 2
+    lean_a, lean_b = 0.4 + 0.6 * (1 / 4) / typical, 0.4 + 0.6 * (3 / 16) / typical
+    assert sampler.metrics()["domain_share/a"] == pytest.approx(lean_a / (lean_a + lean_b))
+
+
+def test_per_token_weighs_a_cell_by_the_length_of_its_responses() -> None:
+    sampler = curriculum(["a"] * 400, [0.5] * 400, per_token=True, explore=0.0, review=0.0, sharpness=0.0)
+    for index in range(400):  # every problem is its own cell; the second half answers at four times the length
+        sampler.observe(np.array([index]), outcomes(4), 0, np.array([40.0 if index < 200 else 160.0]))
+    drawn = np.concatenate([sampler.draw(10) for _ in range(200)])
+    assert np.mean(drawn < 200) / np.mean(drawn >= 200) == pytest.approx(4.0, rel=0.2)
 
 
 def test_outcome_of_a_group_is_read_from_its_known_samples() -> None:
@@ -226,3 +282,12 @@ def test_curriculum_meets_more_mixed_groups_than_uniform_on_a_population_of_fixe
             count += [verdict == "mixed" for verdict in group_outcome(results)]
         mixed[name] = np.mean(count)
     assert mixed["rlcs"] > 1.5 * mixed["uniform"]
+
+
+def test_coverage_and_age_count_problems_once_each() -> None:
+    sampler = uniform(["a"] * 4 + ["b"] * 4)
+    sampler.observe(np.array([0, 1, 4]), outcomes(4, 4, 4), 2)
+    sampler.observe(np.array([1]), outcomes(4), 6)
+    metrics = sampler.metrics()
+    assert (metrics["coverage"], metrics["coverage/a"], metrics["coverage/b"]) == (3 / 8, 2 / 4, 1 / 4)
+    assert (metrics["age/a"], metrics["age/b"]) == ((4 + 0) / 2, 4)
