@@ -4,8 +4,9 @@
 
 Problems lie in five domains of unequal size and ten tiers, a third of them with an offline pass rate; outcomes follow a
 true pass rate per problem, so that windows, deferrals and retirements fill as in a run. Each step draws for `--draw`
-groups and observes what came of all it drew; times are medians over the steps, after a warm-up step. Bytes count the arrays of the sampler's state and of
-its fixed knowledge of the problems. Writes benchmarks/results/sampler_scale.json and, beside it, the plot .png.
+groups and observes what came of all it drew; times are medians over the steps, after a warm-up step. Bytes count the
+arrays of the sampler's state and of its fixed knowledge of the problems. Writes benchmarks/results/sampler_scale.json
+and, beside it, the plot .png.
 """
 
 import argparse

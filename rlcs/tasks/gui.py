@@ -1,7 +1,8 @@
 """Acting on a rendered screen of labelled widgets. The answer is an action as JSON with a box in 0-1000 coordinates.
 
-Level 1: two buttons with one-letter labels. 2: four widgets, text fields among them. 3: two-letter labels. 4: labels that
-share letters, widgets off the grid. 5: the target named by its place beside another widget.
+Level 1: one button or text field, with a label of one or two letters. 2: two buttons with one-letter labels. 3: four widgets,
+text fields among them. 4: two-letter labels that share letters, widgets off the grid. 5: the target named by its place beside
+another widget.
 """
 
 import json
@@ -130,10 +131,10 @@ class GuiFamily:
 
     def generate(self, rng: np.random.Generator, level: int) -> Sample:
         check_level(self, level)
-        if level <= 2:
-            widgets = lay_out(rng, draw_labels(rng, 2 * level, 1), fields=level == 2)
-        elif level == 3:
-            widgets = lay_out(rng, draw_labels(rng, int(rng.integers(3, 6)), 2), fields=True)
+        if level == 1:
+            widgets = lay_out(rng, draw_labels(rng, 1, int(rng.integers(1, 3))), fields=True)
+        elif level <= 3:
+            widgets = lay_out(rng, draw_labels(rng, 2 * level - 2, 1), fields=level == 3)
         else:
             few = "".join(rng.choice(list(READABLE), 4, replace=False))
             widgets = lay_out(rng, draw_labels(rng, level, 2, alphabet=few), fields=True, off_grid=True)

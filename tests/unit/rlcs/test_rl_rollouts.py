@@ -12,6 +12,7 @@ from rich.console import Console
 from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
 from rlcs.problems import Problem
+from rlcs.progress import SignalWatch
 from rlcs.rl import advantages_of, build_sampler, train_samples
 from rlcs.rl_config import DifficultyConfig, RlConfig
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
@@ -117,6 +118,24 @@ def test_metrics_count_every_generated_group_pooled_by_domain_and_by_mode(sample
     assert metrics["forced_fraction"] == pytest.approx(0.25)
     assert metrics["thinking/pass_rate"] == pytest.approx((2 + 0 + 1) / 11)
     assert metrics["nothink/pass_rate"] == pytest.approx((4 + 1 + 1) / 9)
+
+
+def test_rollouts_and_tokens_not_trained_on_are_counted_as_wasted_by_domain_and_reason(sampler: CurriculumSampler) -> None:
+    metrics = step_metrics(STEP, group_fates(STEP, sampler, 2))  # every group has 1 + 2 + 3 + 4 tokens
+    assert (metrics["rollouts"], metrics["rollouts_wasted"]) == (24, 16)
+    assert (metrics["tokens"], metrics["tokens_wasted"]) == (60, 40)
+    assert metrics["math/rollouts_wasted"] + metrics["ocr/rollouts_wasted"] == 16 - metrics.get("gui/rollouts_wasted", 0)
+    assert metrics["math/groups/all-right"] == 1 and metrics["math/groups/trained"] == 1
+
+
+def test_a_domain_without_signal_is_named_after_five_steps_and_at_each_doubling() -> None:
+    watch = SignalWatch(["gui", "math"])
+    silent = {"gui/mixed_fraction": 0.0, "gui/groups/all-wrong": 3.0, "math/mixed_fraction": 0.5}
+    said = {step: watch.notices(step, silent) for step in range(12)}
+    assert {step for step, notices in said.items() if notices} == {4, 9}
+    assert "domain gui for 5 steps (15 all-wrong groups)" in said[4][0]
+    watch.notices(12, {**silent, "gui/mixed_fraction": 0.1})
+    assert watch.notices(13, silent) == []
 
 
 def test_a_metric_without_a_single_known_value_is_left_out() -> None:

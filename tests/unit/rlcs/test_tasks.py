@@ -279,9 +279,9 @@ def screens() -> Iterator[tuple[int, list[Widget]]]:
     rng = np.random.default_rng(3)
     for level in range(1, 6):
         for _ in range(40):
-            count = {1: 2, 2: 4, 3: 5, 4: 4, 5: 5}[level]
-            labels = [chr(65 + n) * (1 if level <= 2 else 2) for n in range(count)]
-            yield level, lay_out(rng, labels, fields=level >= 3, off_grid=level >= 4)
+            count = {1: 1, 2: 2, 3: 4, 4: 4, 5: 5}[level]
+            labels = [chr(65 + n) * (1 if level <= 3 else 2) for n in range(count)]
+            yield level, lay_out(rng, labels, fields=level != 2, off_grid=level >= 4)
 
 
 def pixels_of(box: list[int]) -> tuple[int, int, int, int]:
