@@ -20,7 +20,7 @@ class Estimate:
     mean: float
     low: float
     high: float
-    n: int
+    n: float
     se: float = float("nan")
     df: float = float("nan")
 
@@ -29,7 +29,7 @@ class Estimate:
         return Estimate(self.mean, max(self.low, low), min(self.high, high), self.n, self.se, self.df)
 
 
-def _student(mean: float, n: int, se: float, df: float) -> Estimate:
+def _student(mean: float, n: float, se: float, df: float) -> Estimate:
     half = float(stdtrit(df, 0.5 + CONFIDENCE / 2)) * se
     return Estimate(mean, mean - half, mean + half, n, se, df)
 
@@ -94,8 +94,9 @@ def pass_at_k(right: np.ndarray, known: np.ndarray, k: int) -> np.ndarray:
     return np.where(known >= k, 1.0 - all_wrong, np.nan)
 
 
-def wilson_interval(successes: int, n: int) -> Estimate:
-    """Rate of `successes` in `n` independent trials with the score interval of Wilson (1927).
+def wilson_interval(successes: float, n: float) -> Estimate:
+    """Rate of `successes` in `n` independent trials, which weights may have made fractional, with the score interval of
+    Wilson (1927).
 
     Unlike the t interval it has width at 0 and at `n` successes.
     """

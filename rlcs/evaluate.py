@@ -16,10 +16,9 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rewards import check_reference
 from rlcs.eval_config import EvalConfig
 from rlcs.eval_summary import GREEDY, RESPONSES, Scores, console_tables, natural, summarise
-from rlcs.problems import Problem, load_problems
+from rlcs.problems import Problem, check_references, load_problems
 from rlcs.progress import Clock
 from rlcs.rollout_log import parquet_bytes
 from rlcs.scoring import ScoredRollouts, question_of, score_rollouts, scoring_pool
@@ -29,9 +28,8 @@ from rollout.forward import load_policy
 from rollout.messages import parts_of
 from rollout.transformers_engine import TransformersEngine
 from sft.checkpoint import resolve_model
+from sft.progress import ESTIMATE_SECONDS
 from sft.rundir import RunDir
-
-SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +62,7 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
     if config.threads:
         torch.set_num_threads(config.threads)
     problems = choose(load_problems(config.problems), config.max_per_domain, config.seed)
-    _check_references(problems, config.problems)
+    check_references(problems, config.problems)
     checkpoint = resolve_model(config.model)
     clock = Clock(config.device)
     with clock("load"):
@@ -170,26 +168,6 @@ def _even(total: int | None, sizes: Sequence[int]) -> list[int]:
     return quota
 
 
-def _check_references(problems: Sequence[Problem], path: Path) -> None:
-    faults = []
-    for problem in problems:
-        reason = check_reference(problem.answer, domain=problem.domain, verifier=problem.verifier, args=problem.verifier_args)
-        if reason:
-            faults.append(f"  {problem.id}: answer {json.dumps(problem.answer, ensure_ascii=False)}: {reason}")
-    if faults:
-        more = [f"  and {len(faults) - SHOWN_ERRORS} more"] if len(faults) > SHOWN_ERRORS else []
-        raise ValueError(
-            "\n".join(
-                [
-                    f"{path}: {len(faults)} of {len(problems)} references are rejected by their own verifier;"
-                    f" mend or delete them (all of them: rlcs check {path})",
-                    *faults[:SHOWN_ERRORS],
-                    *more,
-                ]
-            )
-        )
-
-
 def response_rows(scored: ScoredRollouts, mode: str, *, greedy: bool) -> list[dict[str, Any]]:
     """Rows of responses.parquet, group by group."""
     return [
@@ -230,4 +208,6 @@ def _chunks(problems: Sequence[Problem], size: int) -> list[Sequence[Problem]]:
 
 def _bar(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
-    return Progress(*columns, TimeRemainingColumn(elapsed_when_finished=False), console=console)
+    return Progress(
+        *columns, TimeRemainingColumn(elapsed_when_finished=False), console=console, speed_estimate_period=ESTIMATE_SECONDS
+    )

@@ -9,17 +9,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewards import registry
+from rewards import check_reference, registry
 from rollout.messages import check_messages
 
 REQUIRED = ("id", "domain", "messages", "answer")
-OPTIONAL = ("verifier", "verifier_args", "tier", "pass_rate", "source")
+OPTIONAL = ("verifier", "verifier_args", "tier", "pass_rate", "grade", "source")
 EXAMPLE_REQUIRED = ("id", "domain", "messages")
 EXAMPLE_OPTIONAL = ("tier", "source")
 
 MAX_NESTING = 64
 """Levels of brackets in one line: what reads it further on must not run out of stack."""
 _MAX_LISTED = 20  # issues a ProblemFileError spells out
+_MAX_REFERENCES = 5  # rejected references it spells out
 _MAX_FOUND = 60  # characters of an offending value shown
 
 
@@ -44,6 +45,8 @@ class Problem(BaseModel):
     """Label of a difficulty level."""
     pass_rate: float | None = Field(default=None, ge=0, le=1)
     """Pass rate measured beforehand; seeds the curriculum's prior."""
+    grade: dict[str, Any] | None = None
+    """What `rlcs grade` counted to measure it (docs/grade.md); not read by training."""
     source: str | None = None
     """Where the problem comes from."""
     root: Path = Path()
@@ -151,8 +154,27 @@ def problem_issues(line: Mapping[str, Any], number: int) -> list[Issue]:
     if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
         found = f"found {shown(rate)}; expected a number from 0 to 1"
         issues.append(Issue(number, id_of(line), "pass_rate", found, "correct or remove it"))
+    if not isinstance(grade := line.get("grade"), dict | None):
+        found = f"found {shown(grade)}; expected an object as `rlcs grade` writes it"
+        issues.append(Issue(number, id_of(line), "grade", found, "remove it"))
     issues.extend(_verifier_issues(line, number))
     return issues
+
+
+def check_references(problems: Sequence[Problem], path: Path) -> None:
+    """Raises ValueError naming the problems whose reference answer their own verifier rejects."""
+    faults = []
+    for problem in problems:
+        reason = check_reference(problem.answer, domain=problem.domain, verifier=problem.verifier, args=problem.verifier_args)
+        if reason:
+            faults.append(f"  {problem.id}: answer {json.dumps(problem.answer, ensure_ascii=False)}: {reason}")
+    if faults:
+        more = [f"  and {len(faults) - _MAX_REFERENCES} more"] if len(faults) > _MAX_REFERENCES else []
+        head = (
+            f"{path}: {len(faults)} of {len(problems)} references are rejected by their own verifier;"
+            f" mend or delete them (all of them: rlcs check {path})"
+        )
+        raise ValueError("\n".join([head, *faults[:_MAX_REFERENCES], *more]))
 
 
 def example_issues(line: Mapping[str, Any], number: int) -> list[Issue]:

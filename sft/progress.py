@@ -40,6 +40,10 @@ def evaluation_table(step: int, metrics: Mapping[str, float], domains: Sequence[
     return table
 
 
+ESTIMATE_SECONDS = 3600.0
+"""Past over which rich estimates the time left; at its default of 30 s, slower steps would never show one."""
+
+
 def step_bar(console: Console) -> Progress:
     """The bar of a run, SFT's or RL's: what it does, how far it is, time spent, time left."""
     return Progress(
@@ -50,6 +54,7 @@ def step_bar(console: Console) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        speed_estimate_period=ESTIMATE_SECONDS,
     )
 
 

@@ -87,7 +87,7 @@ def test_bad_input_ends_in_one_message_and_status_2(tmp_path: Path) -> None:
     assert "group_sise" in done.stderr and "group_size" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["", "sft", "rl", "eval", "score", "check", "tasks", "report"])
+@pytest.mark.parametrize("verb", ["", "sft", "rl", "eval", "grade", "score", "check", "tasks", "report"])
 def test_help_does_not_wait_for_torch(verb: str) -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom rlcs.cli import app\n"
