@@ -13,8 +13,8 @@ import numpy as np
 from rlcs.beta_binomial import mixed_group_probability
 from rlcs.difficulty import Difficulty
 from rlcs.samplers.base import NO_PROBLEMS, DomainShares
-from rlcs.samplers.pool import WeightedPools
 from rlcs.samplers.selection import balanced_subset, group_outcome
+from rlcs.samplers.weighted_pools import WeightedPools
 
 STATES = ("window", "outside", "retired", "deferred", "due", "resting")
 WINDOW, OUTSIDE, RETIRED, DEFERRED, DUE, RESTING = range(len(STATES))
@@ -90,6 +90,7 @@ class CurriculumSampler:
         self._observed_D = np.zeros(domains_D, np.int64)
         self._length_C = np.full(len(difficulty.domain_C), np.nan)
         self._expansion_D = np.ones(domains_D)
+        self._quota_D: np.ndarray | None = None  # groups of each domain that the running step trains on
         for start in range(0, len(difficulty), _REFRESHED):
             self._refresh(np.arange(start, min(start + _REFRESHED, len(difficulty))))
 
@@ -98,8 +99,8 @@ class CurriculumSampler:
         self._refresh((self._cursor + np.arange(count)) % len(self.difficulty))
         self._cursor = (self._cursor + count) % len(self.difficulty)
         self.shares.adjust(self._leaning())
-        quota_D = self.shares.split(n)
-        drawn = [self._draw_domain(domain, int(quota)) for domain, quota in enumerate(quota_D) if quota]
+        self._quota_D = self.shares.split(n)
+        drawn = [self._draw_domain(domain, int(quota)) for domain, quota in enumerate(self._quota_D) if quota]
         return np.concatenate(drawn).astype(np.int64)
 
     def _draw_domain(self, domain: int, quota: int) -> np.ndarray:
@@ -219,8 +220,11 @@ class CurriculumSampler:
         return (self._observed_D >= _PATIENCE) & (np.nan_to_num(self._mixed_D, nan=1.0) < _SILENT)
 
     def select(self, indices: np.ndarray, outcomes_PG: np.ndarray, n: int) -> np.ndarray:
-        """The most balanced groups of each domain, up to its share of `n`."""
-        return balanced_subset(outcomes_PG, self.shares.domain_N[indices], self.shares.quotas(n))
+        """The most balanced groups of each domain, up to what the step drew for: shares are kept, not made up by others."""
+        quota_D = self._quota_D
+        if quota_D is None or quota_D.sum() != n:
+            quota_D = self.shares.quotas(n)
+        return balanced_subset(outcomes_PG, self.shares.domain_N[indices], quota_D)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         alpha_N, beta_N = self.difficulty.posterior()

@@ -12,8 +12,8 @@ from rlcs.difficulty import Difficulty
 from rlcs.samplers.base import NO_PROBLEMS
 from rlcs.samplers.domain_sampler import DomainSampler
 from rlcs.samplers.outcomes import GroupOutcomes
-from rlcs.samplers.pool import WeightedPools
 from rlcs.samplers.selection import balanced_subset
+from rlcs.samplers.weighted_pools import WeightedPools
 
 TIERS = ("very hard", "hard", "medium", "easy", "very easy")
 

@@ -17,8 +17,7 @@ _FLOOR = 0.01  # least probability of keeping a problem
 
 
 class GresoSampler(DapoSampler):
-    """GRPO with Efficient Selective Rollout (arXiv 2506.02177, section 4; details that the paper leaves open follow its
-    public code).
+    """GRPO with Efficient Selective Rollout (arXiv 2506.02177; constants and details follow its public code).
 
     Pre-rollout filtering: a problem whose last z visits in a row were all right is kept with probability `p_easy ** z`,
     one whose last z visits were all wrong with `p_hard ** z`, at least 0.01; others always. A problem skipped has had
@@ -34,7 +33,7 @@ class GresoSampler(DapoSampler):
     all-right and all-wrong groups in the batch before, and at most as large as the first.
 
     Differences from the public code: it stops after the first batch thus reduced even when the step is not full (here
-    as in the paper's algorithm it goes on, up to `max_batches`), and generates 64 prompts at least. When everything in
+    it goes on, up to `max_batches`), and generates 64 prompts at least. When everything in
     a domain is skipped in one pass, the step takes problems as they come, so that it is never empty. Domains as in
     `DapoSampler`, `invalid` being the domain's own.
     """

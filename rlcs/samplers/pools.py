@@ -9,7 +9,7 @@ from rlcs.difficulty import Difficulty
 from rlcs.samplers.base import NO_PROBLEMS
 from rlcs.samplers.domain_sampler import DomainSampler
 from rlcs.samplers.outcomes import GroupOutcomes
-from rlcs.samplers.pool import WeightedPools
+from rlcs.samplers.weighted_pools import WeightedPools
 
 POOLS = ("normal", "easy", "hard")
 NORMAL, EASY, HARD = range(len(POOLS))

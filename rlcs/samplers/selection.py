@@ -4,6 +4,8 @@ from typing import Literal
 
 import numpy as np
 
+from rlcs.samplers.outcomes import GroupOutcomes
+
 Outcome = Literal["mixed", "all-right", "all-wrong", "abstained"]
 
 
@@ -13,12 +15,9 @@ def group_outcome(outcomes_PG: np.ndarray) -> list[Outcome]:
     "abstained" says that fewer than two samples have an outcome. A group whose outcomes are all equal is "all-right"
     from 0.5 up.
     """
-    outcomes_PG = np.asarray(outcomes_PG, np.float64)
-    known_PG = ~np.isnan(outcomes_PG)
-    lowest_P = np.where(known_PG, outcomes_PG, np.inf).min(1, initial=np.inf)
-    highest_P = np.where(known_PG, outcomes_PG, -np.inf).max(1, initial=-np.inf)
+    found = GroupOutcomes.of(outcomes_PG)
     verdicts: list[Outcome] = np.select(
-        [known_PG.sum(1) < 2, highest_P > lowest_P, highest_P >= 0.5], ["abstained", "mixed", "all-right"], "all-wrong"
+        [found.mixed_P, found.right_P, found.wrong_P], ["mixed", "all-right", "all-wrong"], "abstained"
     ).tolist()
     return verdicts
 

@@ -19,7 +19,6 @@ from rlcs.samplers import (
     PoolsSampler,
     Sampler,
 )
-from rlcs.samplers.epochs import EpochOrder
 
 RIGHT, WRONG, MIXED = 8, 0, 4  # right answers of a group of eight
 
@@ -63,45 +62,6 @@ class Step:
         return mixed[self.sampler.select(self.seen[mixed], self.outcomes[mixed], self.n)].tolist()
 
 
-# Epochs
-
-
-def epochs(size: int, seed: int = 0) -> EpochOrder:
-    return EpochOrder([np.arange(size, dtype=np.int32)], np.random.default_rng(seed))
-
-
-@given(st.integers(0, 50), st.lists(st.integers(1, 12), min_size=1, max_size=6))
-def test_problems_to_avoid_keep_their_turn_in_the_epoch(seed: int, counts: list[int]) -> None:
-    order, avoid = epochs(100, seed), np.arange(10)
-    taken: list[int] = []
-    for count in counts:
-        taken += order.take(0, count, avoid).tolist()
-    assert not set(taken) & set(avoid.tolist())
-    rest = order.take(0, 100 - len(taken)).tolist()
-    assert sorted(taken + rest) == list(range(100))
-    assert order.epoch == [0]
-
-
-def test_problems_not_accepted_have_had_their_turn() -> None:
-    order = epochs(100)
-    first = order.take(0, 20, accept=lambda indices: indices % 2 == 0).tolist()
-    assert all(index % 2 == 0 for index in first)
-    later = []
-    while order.epoch == [0]:
-        later += order.take(0, 1).tolist()
-    skipped = set(range(100)) - set(first) - set(later[:-1])
-    assert skipped
-    assert all(index % 2 == 1 for index in skipped)
-
-
-def test_a_step_that_holds_a_whole_domain_gets_no_more_of_it() -> None:
-    order = epochs(10)
-    held = order.take(0, 7)
-    more = order.take(0, 9, held)
-    assert sorted(np.concatenate([held, more]).tolist()) == list(range(10))
-    assert order.take(0, 3, np.arange(10)).tolist() == []
-
-
 # DAPO
 
 
@@ -130,6 +90,12 @@ def test_dapo_refills_only_the_domain_that_lacks_groups_and_lends_the_surplus_in
     assert [domains[index] for index in step.answer(MIXED, MIXED, RIGHT, MIXED, WRONG, WRONG, MIXED, WRONG)] == ["b"] * 4
     assert len(step.answer(*[WRONG] * 4)) == 0
     assert step.trained() == [0, 1, 3, 6]  # two of each wanted; b has one
+
+
+def test_dapo_trains_on_each_domains_share_before_it_lends_any() -> None:
+    step = Step(build(DapoSampler, ["a"] * 20 + ["b"] * 20, batch_ratio=2.0), 4)
+    assert len(step.answer(*[MIXED] * 4, WRONG, MIXED, MIXED, MIXED)) == 0
+    assert step.trained() == [0, 1, 5, 6]
 
 
 def test_dapo_does_not_count_a_group_that_abstained() -> None:

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from rlcs.samplers.pool import WeightedPools
+from rlcs.samplers.weighted_pools import WeightedPools
 
 SMALL, LARGE = 2_000, 100_000
 
