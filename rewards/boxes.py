@@ -30,6 +30,16 @@ _TAGS = re.compile(r"</?(?:box|bbox|point|points)>|<\|(?:box|point)_(?:start|end
 _FULL_WIDTH = str.maketrans("，；：（）［］｛｝", ",;:()[]{}")
 _END = " \t\r\n.;\u3002"
 _STARTS = "[({-+.0123456789"
+_NAME = re.compile(r"[xy][_\s]?[12]?\s*[=:]\s*", re.IGNORECASE)
+_NAMED = re.compile(rf"[(\[]?(?:{_NAME.pattern}[-+]?[\d.]{{1,20}}[\s,;]*){{2,4}}[)\]]?", re.IGNORECASE)
+_LEAD = re.compile(
+    r"[^\W\d_](?:[^\W\d_]|[\s'\"`*_,!-]){0,120}?(?:\b(?:is|are|at|in|coordinates?|box(?:es)?|points?)\b|[:是为在于标])[\s:*`\"']*(?=[\[({])",
+    re.IGNORECASE,
+)
+_HEDGED = re.compile(
+    r"\b(?:or|but|not|maybe|perhaps|possibly|either|neither|except|without|wrong|incorrect)\b|或|不|非|没|错|可能|除",
+    re.IGNORECASE,
+)
 _BETWEEN_LISTS = re.compile(r"([\])}])[\s;]++(?=[\[({])")
 _BETWEEN_NUMBERS = re.compile(r"(?<=[0-9.])\s++(?=[-+.0-9])")
 
@@ -115,11 +125,16 @@ def _read_text(text: str) -> Any:
     text = text.strip().translate(_FULL_WIDTH)
     if text.startswith("```") and text.endswith("```") and len(text) >= 6:
         text = text[3:-3].removeprefix("json").removeprefix("python")
+    if _NAMED.fullmatch(text):
+        text = _NAME.sub("", text)
     if "<" in text:
         text = _TAGS.sub(" ", text)
     text = text.strip().rstrip(_END)
     if text[:1] not in _STARTS and len(text) <= _MAX_PROSE:
         text = unwrap(text).rstrip(_END)
+        lead = _LEAD.match(text)
+        if lead and not _HEDGED.search(lead.group()):  # "The box is at [x1, y1, x2, y2]"
+            text = text[lead.end() :].rstrip(_END + "`*\"'")
     try:
         return read_literal(text)
     except LiteralError as error:

@@ -7,9 +7,9 @@ stands over them (a catalyst, "△", "点燃"), become "→"; "↑" and "↓" be
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from rewards.mathexpr.vocabulary import SUB_RUN, SUBS, SUPER_RUN, SUPERS
+from rewards.stream_safe import normalise
 
 _COMMANDS = re.compile(
     r"\\(?:ce|cee|math(?:rm|bf|it|sf)|text(?:rm|bf|it)?|operatorname|boxed|left|right|rm|displaystyle|mbox|hbox|chem|pu|bm|boldsymbol)(?![a-zA-Z])"
@@ -41,7 +41,7 @@ def one_notation(text: str) -> str:
     text = SUB_RUN.sub(lambda m: "_{" + "".join(SUBS[c] for c in m.group()) + "}", text)
     text = _HALF.sub(r"\1/\2", text)
     text = _VULGAR.sub(" ", text)  # NFKC would make 11/2 of 1½
-    text = unicodedata.normalize("NFKC", text).replace("\u2044", "/")
+    text = normalise("NFKC", text).replace("\u2044", "/")
     text = _OVER_ARROW.sub("→", text)
     text = _ARROW.sub("→", text).translate(_SIGNS)
     text = _MARKS.sub(lambda m: "(up)" if "u" in m.group() or m.group() == "↑" else "(down)", text)

@@ -45,6 +45,7 @@ _WEB = re.compile(
     r"|(?P<answer>answer)\s*;\s*(?P<reply>\S.*)",
     re.IGNORECASE | re.DOTALL | re.ASCII,
 )
+_FENCE = re.compile(r"```(?:json|python|text)?[ \t]*\n([^`]*)```")
 MAX_PLACE_CHARS = 200
 
 
@@ -62,7 +63,12 @@ class Action:
 
 def read_action(text: str, vocabulary: Vocabulary = "auto", ignore: tuple[str, ...] = ()) -> Action:
     """The one action `text` denotes, in any notation. Raises LiteralError, whose message is a machine-readable reason."""
+    text = text.strip()
+    if fence := _FENCE.fullmatch(text):
+        text = fence.group(1)
     text = text.strip().removeprefix("Action:").strip()
+    if text[-2:-1] in (")", "}"):
+        text = text.rstrip(".;。")
     if len(text) > MAX_CHARS:
         raise LiteralError("answer-too-long")
     if vocabulary in ("auto", "webvoyager") and (web := _WEB.fullmatch(text)):

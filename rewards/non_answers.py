@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from rewards.plain_text import fold
+from rewards.stream_safe import normalise
 
 MAX_SCAN_CHARS = 20_000
 
@@ -81,7 +82,7 @@ def non_answer(answer: str, question: str | None, references: Sequence[str], *, 
 
 def addresses_judge(text: str, *, prose: bool = False) -> bool:
     """Whether `text` gives orders to whoever judges it, or carries markers of a chat template."""
-    text = unicodedata.normalize("NFKC", text[:MAX_SCAN_CHARS])
+    text = normalise("NFKC", text[:MAX_SCAN_CHARS])
     text = "".join(char for char in text if unicodedata.category(char) != "Cf").casefold()
     found = _OVERRIDES.search(text) or _MARKERS.search(text) or (None if prose else _VERDICTS.search(text))
     return found is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from functools import lru_cache
 
 from rewards.mathexpr.answer import Answer, read_answer
@@ -21,6 +20,7 @@ from rewards.mathexpr.nodes import MathError, Node, rewrite, symbols
 from rewards.mathexpr.parser import Parser
 from rewards.mathexpr.policy import Policy
 from rewards.mathexpr.vocabulary import SUPER_RUN, SUPERS
+from rewards.stream_safe import normalise as normalise_text
 
 MAX_CHARS = 1000
 _VECTOR_MARKS = re.compile("[\u20d0-\u20dc\u20e1\u0302\u0304\u0305]")
@@ -63,7 +63,7 @@ def same_physics(reference: str, answer: str, tolerance: Tolerance) -> str | Non
 def _as_written(text: str) -> str:
     """The formula without spacing and index marks, for notation no parser here knows (\u2207, \u222b)."""
     text = SUPER_RUN.sub(lambda m: "^{" + "".join(SUPERS[c] for c in m.group()) + "}", _VECTOR_MARKS.sub("", text))
-    text = re.sub(r"\^\{(-?\w+)\}", r"^\1", unicodedata.normalize("NFKC", text))
+    text = re.sub(r"\^\{(-?\w+)\}", r"^\1", normalise_text("NFKC", text))
     return re.sub(r"_\{?(\w{1,6})\}?|[\s$]", r"\1", text)
 
 

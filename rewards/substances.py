@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from dataclasses import dataclass
 
 from rewards.plain_text import fold
@@ -260,9 +261,12 @@ def writings() -> dict[str, frozenset[str]]:
     return {formula: frozenset(group) for group in groups if len(group) > 1 for formula in group}
 
 
+_HYPHEN = re.compile(r"(?<=\w)-(?=\w)")  # before a word it is a minus
+
+
 def name_key(name: str) -> str:
-    """The form names are compared in: folded, American spelling, hyphens as spaces."""
-    key = fold(name).replace("-", " ").replace(" (", "(")
+    """The form names are compared in: folded, American spelling, hyphens between words as spaces."""
+    key = _HYPHEN.sub(" ", fold(name)).replace(" (", "(")
     for british, american in (
         ("sulph", "sulf"),
         ("aluminium", "aluminum"),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rewards.mathexpr.vocabulary import SUB_RUN, SUBS, SUPER_RUN, SUPERS
+from rewards.stream_safe import normalise
 from rewards.unit_names import MULTIWORD, AtomicUnit, Dimensions, atomic_unit, chinese_units
 
 MAX_CHARS = 400
@@ -64,7 +64,7 @@ def simplify(text: str) -> str:
     """`text` with LaTeX wrappers and spacing off, one sign for each operator, exponents as `^{...}`."""
     text = SUPER_RUN.sub(lambda m: "^{" + "".join(SUPERS[c] for c in m.group()) + "}", text)
     text = SUB_RUN.sub(lambda m: "_{" + "".join(SUBS[c] for c in m.group()) + "}", text)
-    text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
+    text = normalise("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
     if "\\" in text or "$" in text or "~" in text:
         text = _SIUNITX.sub(lambda m: m.group(3) or f"{m.group(1)} {m.group(2)}", _SPACES.sub(" ", text))
         for pattern, sign in _COMMANDS:

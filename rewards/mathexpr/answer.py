@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from rewards.mathexpr.items import Item, from_chain, point_label, without_head
 from rewards.mathexpr.lexer import Token, normalise, tokenise
 from rewards.mathexpr.nodes import MAX_CHARS, MAX_ITEMS, MathError, Node, number, symbol
-from rewards.mathexpr.notation import combinations_written_out
+from rewards.mathexpr.notation import combinations_written_out, respell
 from rewards.mathexpr.parser import Parser
 from rewards.mathexpr.phrases import canonical
 from rewards.mathexpr.quantities import read_quantity, split_unit
-from rewards.mathexpr.spelled import spelled_count, spelled_number
+from rewards.mathexpr.spelled import measured, spelled_count, spelled_number
 from rewards.mathexpr.units import CURRENCY, Unit, read_unit
 from rewards.mathexpr.wording import PROSE, bare, option, plain_text
 
@@ -38,8 +38,9 @@ class Answer:
     """The name of the group of fixed phrases the text belongs to."""
 
 
+# A match begins before white space, not within it, and takes all of it: else a long run of blanks takes seconds.
 _INTEGER = re.compile(
-    r"[,;]?\s*\(?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*"
+    r"(?:(?<!\s)|(?=[,;]))[,;]?\s*+(?:\(\s*+)?(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*"
     r"(?:\\mathbb\s*\{?\s*[ZN]\s*\}?|[ZN])\s*(?:[\^_]\s*\{?[+*]\}?\s*)*\)?\s*$"
 )
 _HEAD = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*(?:\\left)?\(\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\right)?\)\s*=")
@@ -48,6 +49,7 @@ _SURE_DECIMAL_COMMA = re.compile(r"-?\d{1,3}(?:\.\d{3})+,\d+")
 _DECIMAL_COMMA = re.compile(r"-?\d{1,3}(?:\.\d{3})+,\d+|-?(?:0|[1-9]\d*),(?!\d{3}$)\d{1,15}|-?0,\d{3}")
 _MIXED = re.compile(r"(-?\d{1,9})\s+and\s+(\d{1,9}/\d{1,9})")
 _CIRCLED = re.compile(r"[①-⑳](?:[\s,，、和与及]*[①-⑳]){1,19}")
+_CHOICES = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&和与及]\s*|\s+and\s+|\s+)\(?[A-J]\)?){1,9}")
 _CONDITION = re.compile(r"^(?:for|where|with|when|such that)\b", re.IGNORECASE)
 _CLOCK = re.compile(r"^(\d{1,2}:(?:00|\d\d(?::\d\d|(?=\s*[ap]\.?\s?m\.?$))))\s*([ap]?)\.?\s?m?\.?(.*)$", re.IGNORECASE)
 _NOT_PROSE = frozenset(["pi", "e", "i", "x", "y", "inf", "infinity"])
@@ -69,7 +71,7 @@ def read_answer(text: str, functions: frozenset[str] = frozenset("f"), *, loose:
         return (Answer("".join(sorted(set(re.findall("[①-⑳]", marks.group())))), word=True),)
     try:
         normal = normalise(text)
-        lettered = option(normal) if ")" in normal or "." in normal else None
+        lettered = option(normal) if ")" in normal or "." in normal or ":" in normal else None
         if lettered is not None:
             letter, rest = lettered
             found = [
@@ -85,6 +87,8 @@ def read_answer(text: str, functions: frozenset[str] = frozenset("f"), *, loose:
 
 def _readings(normal: str, functions: frozenset[str], loose: bool) -> tuple[Answer, ...]:
     clean = bare(normal)
+    if loose and not clean.isascii() and (digits := measured(clean)) is not None:
+        clean = respell(digits)
     plain = plain_text(clean)
     phrase = canonical(plain)
     if phrase == "all real numbers":
@@ -101,7 +105,7 @@ def _readings(normal: str, functions: frozenset[str], loose: bool) -> tuple[Answ
     if _DENIED.match(plain):
         return (Answer(plain, fault="hedged"),)
     if PROSE.match(plain) and plain not in _NOT_PROSE and len(plain) > 1 and not _is_formula(clean):
-        return (Answer(plain, word=True),)
+        return (Answer(plain, word=True), *_choices(clean))
     found = [_read(clean, plain, functions)]
     if _THOUSANDS.search(clean):
         found.insert(0, _read(_THOUSANDS.sub(lambda m: m.group().replace(",", ""), clean), plain, functions))
@@ -116,7 +120,14 @@ def _readings(normal: str, functions: frozenset[str], loose: bool) -> tuple[Answ
         found.append(replace(_read(f"{value}\\text{{{unit}}}", plain, functions), tentative=tentative))
     if (combinations := combinations_written_out(clean)) is not None:
         found.append(_read(combinations, plain, functions))
-    return tuple(found)
+    return (*found, *_choices(clean))
+
+
+def _choices(clean: str) -> tuple[Answer, ...]:
+    """The reading of "A, C" and "A和C" as the choice AC; in any other order letters may be a ranking."""
+    clean = re.sub(r"^\\text\s*\{([^{}]*)\}$", r"\1", clean)
+    letters = re.findall("[A-J]", clean) if _CHOICES.fullmatch(clean) else []
+    return (Answer("".join(letters).casefold(), word=True),) if letters and letters == sorted(set(letters)) else ()
 
 
 _DENIED = re.compile(r"not\s+[a-z]?\s*[=<>\d]")

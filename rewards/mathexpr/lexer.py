@@ -26,6 +26,10 @@ from rewards.mathexpr.vocabulary import (
     UNEVALUATED,
     UNICODE,
 )
+from rewards.stream_safe import normalise as normalise_text
+
+MAX_EXPANSION = 4
+"""How many times the longest text normalising may make: LaTeX for "π" has four characters, NFKC of "ﷺ" eighteen."""
 
 
 @dataclass(slots=True)
@@ -47,11 +51,14 @@ def normalise(text: str) -> str:
     text = SUB_RUN.sub(lambda m: "_{" + "".join(SUBS[c] for c in m.group()) + "}", text)
     text = "".join(
         # NFKC turns a vulgar fraction into digits around U+2044; the space keeps "2½" a mixed number.
-        " " + unicodedata.normalize("NFKC", c) if unicodedata.decomposition(c).startswith("<fraction>") else c
+        " " + normalise_text("NFKC", c) if unicodedata.decomposition(c).startswith("<fraction>") else c
         for c in text
     )
     text = "".join(UNICODE.get(c, c) for c in text)
-    return "".join(UNICODE.get(c, c) for c in unicodedata.normalize("NFKC", text))
+    text = "".join(UNICODE.get(c, c) for c in normalise_text("NFKC", text))
+    if len(text) > MAX_EXPANSION * MAX_CHARS:  # one character may stand for eighteen
+        raise MathError("too-long")
+    return text
 
 
 _NUMBER = re.compile(r"\d+\.\d+|\d+\.(?!\d)|\d+|\.\d+")

@@ -25,6 +25,8 @@ _ROWS = re.compile(
     r"^(?:\\left)?\\?\{?\s*\\begin\s*\{(cases|array|aligned|gathered)\}(?:\{[lcr]+\})?(.*)\\end\s*\{\1\}(?:\\right\.?)?$", re.S
 )
 _TRANSPOSED = re.compile(r"(?<=[)\]}])\s*\^\s*\{?\s*(?:\\(?:top|intercal|mathrm\{T\}|text\{T\})|T)\s*\}?")
+_NUMBER_SET = re.compile(r"(?<=\\in)\s*([RQZN])(?=\s*(?:[,;.)]|$))")
+_CHINESE_MINUS = re.compile(r"(?<![\u4e00-\u9fff])负(?=\s*[\d.\\])")
 _COMPARED = {
     **{"大于或等于": ">=", "大于等于": ">=", "不小于": ">=", "小于或等于": "<=", "小于等于": "<=", "不大于": "<="},
     **{"不等于": "!=", "约等于": r"\approx ", "大于": ">", "小于": "<"},
@@ -56,7 +58,7 @@ def respell(text: str) -> str:
     if "^" in text:
         text = _TRANSPOSED.sub(r"^{T}", text)
     if not text.isascii():
-        text = _DEGREE_WORD.sub(r"^\\circ ", text)
+        text = _CHINESE_MINUS.sub("-", _DEGREE_WORD.sub(r"^\\circ ", text))
         for word, sign in _COMPARED.items():
             text = text.replace(word, sign)
     return digits_for_words(text)
@@ -67,6 +69,8 @@ def _commands(text: str) -> str:
         text = _OVER.sub(lambda m: f"\\{'frac' if m.group(2) == 'over' else 'binom'}{{{m.group(1)}}}{{{m.group(3)}}}", text)
     if "\\dot" in text:
         text = _DOTTED.sub(_cycle, text)
+    if "\\in" in text:
+        text = _NUMBER_SET.sub(r"\\mathbb{\1}", text)
     if "\\degree" in text:
         text = text.replace("^\\degree", "^\\circ ").replace("^{\\degree}", "^\\circ ").replace("\\degree", "^\\circ ")
     if "\\circ" in text:

@@ -51,6 +51,24 @@ def spelled_count(text: str) -> Fraction | None:
     return spelled_number(number)
 
 
+_MEASURE = "个只条张人米度元岁天年月日次种名位本块棵辆支件组对双克升吨分秒平立厘毫公小周页步层套倍"
+_CHINESE_MEASURED = re.compile(rf"((?>{_CHINESE.pattern}))(?=[{_MEASURE}])(?!\S*[数程式形体角项系])([\u4e00-\u9fff]{{1,6}})")
+
+
+def measured(text: str) -> str | None:
+    """ "九十度" and "五平方米" with the number in digits; None unless a Chinese numeral and a measure are all there is.
+
+    "二次函数" and "一元二次方程" measure nothing.
+    """
+    match = _CHINESE_MEASURED.fullmatch(text)
+    value = _chinese(match.group(1)) if match else None
+    return None if match is None or value is None else f"{_decimal(value)}{match.group(2)}"
+
+
+def _decimal(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"({value.numerator}/{value.denominator})"
+
+
 def _english(words: list[str]) -> Fraction | None:
     if words and words[-1] in _PARTS:
         over = _whole([word for word in words[:-1] if word != "a"]) if words[:-1] not in (["a"], []) else 1
@@ -122,6 +140,4 @@ def digits_for_words(text: str) -> str:
 
 def _digits(text: str) -> str:
     value = None if text.isascii() else _chinese(text)
-    if value is None:
-        return text
-    return str(value.numerator) if value.denominator == 1 else f"({value.numerator}/{value.denominator})"
+    return text if value is None else _decimal(value)

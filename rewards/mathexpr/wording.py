@@ -25,10 +25,15 @@ _CHINESE_CONNECTIVE = re.compile(
     r"^(?:(?:所以|因此|因而|综上|于是|可得|解得|最终)?(?:答案|结果)(?:是|为)?|所以|因此|因而|综上|于是|可得|解得"
     r"|(?:故|则|即|得|答|选|应选|故选|一?共有?|大约是?|约为?|等于)(?![\u4e00-\u9fff]))[,:\s]*"
 )
+# "答案是" announces and says nothing; "是否" and "有无" ask.
 _CHINESE = re.compile(
-    r"^(?:[A-Za-z]|[\u4e00-\u9fff]){0,24}?(?:是|为|等于|答案|结果|有)\s*:?\s*(?=[^\u4e00-\u9fff\s]|[零〇一二两三四五六七八九十无是否])"
+    r"^(?:[A-Za-z]|[\u4e00-\u9fff]){0,24}?(?:是(?!否)|(?<=[案果论答])是|为|等于|(?:答案|结果)(?!\s*是\W*$)|有(?!无))\s*:?\s*"
+    r"(?=[^\u4e00-\u9fff\s]|[零〇一二两三四五六七八九十无是否])"
 )
-_CHINESE_NEGATED = re.compile(r"[不非没未]|或|和")
+# 不等式 (inequality), 非负 (not negative) and 未知数 (unknown) deny nothing; "两数的和为" announces a sum.
+_CHINESE_NEGATED = re.compile(
+    r"不(?!等式|定积分|定方程|等实|同的?|重复|变)|非(?!负|零|空)|没|未(?!知)|或|和(?!\s*(?:是|为|等于))"
+)
 _PROSE_LABEL = re.compile(
     rf"^(?:\\text\s*\{{\s*)?(?:(?:{WORD}\s+){{0,3}}[^\W\d_]{{4,}}|\\?(?:max|min|ans|sum|avg|gcd|lcm))\s*\}}?\s*=\s*(?=\S)",
     re.IGNORECASE,
@@ -36,7 +41,8 @@ _PROSE_LABEL = re.compile(
 _UNEVALUATED_HEAD = re.compile(r"^\\(?:lim|int|iint|sum|prod)(?![A-Za-z])")
 _NEGATED = re.compile(r"\b(?:not|never|no|isn't|aren't|cannot)\b", re.IGNORECASE)
 _REMARK = re.compile(
-    r"\((?:in any order|in either order|approximately|approx\.?|rounded[^()]{0,60}|by symmetry)\)$", re.IGNORECASE
+    r"(?:\\text\s*\{\s*)?\((?:in any order|in either order|approximately|approx\.?|rounded[^()]{0,60}|by symmetry)\)\s*\}?$",
+    re.IGNORECASE,
 )
 _MARKDOWN = re.compile(r"^(\*\*|__|`)(.+)\1$", re.S)
 _CURRENCY_CODE = re.compile(r"^(?:US\s?)\\?\$")
@@ -44,11 +50,11 @@ _DOLLARS = re.compile(r"^\s*[-+]?\$\s*[-+]?[\d.]")
 _OPTION = re.compile(r"^(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\s*\(?\s*([A-Z])\s*\)?\s*\.?\s*\}?\s*\.?$|^([A-J])\s*[).]$")
 _OPTION_PREFIX = re.compile(r"^(?:option|choice)\s+(?=\(?[A-J]\)?\.?$)", re.IGNORECASE)
 _OPTION_WITH_TEXT = re.compile(
-    r"^(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(([A-J])\)\s*\}|\(([A-J])\)|([A-J])[.)](?=\s))"
+    r"^(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(([A-J])\)\s*\}|\(([A-J])\)|([A-J])[.):](?=\s))"
     r"(?:\\[ ,;:!]|\\quad|~|\s)*(?=\S)(.+)$",
     re.S,
 )
-_OTHER_OPTION = re.compile(r"(?<![A-Za-z])[A-J]\s*[.)]|\([A-J]\)|\b(?:or|and|not)\b|或|和")
+_OTHER_OPTION = re.compile(r"(?<![A-Za-z])[A-J]\s*[.):]|\([A-J]\)|\b(?:or|and|not)\b|或|和")
 _ORDINAL = re.compile(
     r"(?<![\w.])(\d+)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}|(?:st|nd|rd|th)(?![a-z]))\}?"
 )
@@ -58,8 +64,8 @@ _SURE_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,|\\!,?|,\\!)(?=\d{3}(?!\d))")
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]| ?[/\d])")
 _PLAIN_SET = re.compile(r"^\{([^{}]*,[^{}]*|-?[\d./]+)\}$")
 _SET_BUILDER = re.compile(
-    r"^(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\middle\||\\mid(?![a-z])|\\vert|\||:|,(?=.*[<>]))"
-    r"(.*?)(?:\\right)?\\\}$"
+    r"^(?:\\left)?\\?\{\s*[a-z]\s*(?:\\in\s*(?:\\mathbb\s*\{?R\}?|R)\s*)?(?:\\middle\||\\mid(?![a-z])|\\vert|\||:|,(?=.*[<>]))"
+    r"(.*?)(?:\\right)?\\?\}$"
 )
 
 
@@ -139,7 +145,7 @@ def _without_prose(text: str) -> str:
         text = text[match.end() :]
     if text.startswith("\\") and _UNEVALUATED_HEAD.match(text):
         text = _after_equals(text)
-    if text.endswith(")"):
+    if text.endswith((")", ")}")):
         text = _COUNTED.sub(lambda m: " " + (m.group(1) or m.group(2)), _REMARK.sub("", text).rstrip())
     return _EVERY.sub("", _BOTH.sub("", text))
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
+from rewards.denials import denied
 from rewards.plain_lists import can_pair, read_list, read_pairs
 from rewards.plain_numbers import PlainNumber, read_number
 from rewards.plain_text import fold, label, question_text, unusable, unwrap
@@ -127,7 +128,10 @@ def item_fault(reference: Item, answer: Item, question: str | None, args: ChartA
         found = found if found is not None else number_in_words_of(said, question)
         if found is None:
             return "not-a-number"
-        if same_number(wanted, found, tolerance(wanted, question, args), question):
+        allowed = tolerance(wanted, question, args)
+        if wanted.is_year and not allowed and found.unit is not None:
+            return "different-value"  # "the 1990s" are not 1990
+        if same_number(wanted, found, allowed, question):
             return None
         units = wanted.unit and found.unit and wanted.unit.dimensions != found.unit.dimensions
         return "unit-mismatch" if units else "different-value"
@@ -164,6 +168,8 @@ def chart(answer: str, reference: Reference, context: Context) -> Outcome:
     args: ChartArgs = context.args
     if (fault := unusable(answer, MAX_CHARS)) is not None:
         return Outcome(0.0, False, fault)
+    if denied(answer, reference.whole.text):
+        return Outcome(0.0, False, "hedged")
     whole = read_item(answer)
     context.note("reference", reference.whole.number.value if reference.whole.number else label(reference.whole.text))
     context.note("answer", whole.number.value if whole.number else label(answer))

@@ -12,6 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from rewards.denials import denied
 from rewards.plain_text import compose, fold, is_chinese, label, occurrences, only_adds_context, trim, unwrap
 from rewards.registry import BadReference, Context, Outcome, verifier
 from rewards.short_answers import same_exact_number
@@ -257,6 +258,8 @@ def choice(answer: str, reference: Reference, context: Context) -> Outcome:
     args: ChoiceArgs = context.args
     if len(answer) > MAX_CHARS:
         return Outcome(0.0, False, "answer-too-long")
+    if denied(answer, ", ".join(reference.parts)):
+        return Outcome(0.0, False, "hedged")
     options = given_options(args.options) if args.options else read_options((context.question or "")[:MAX_QUESTION_CHARS])
     options = options or reference.own_options()
     try:

@@ -12,9 +12,10 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+from rewards.denials import denied
 from rewards.number_words import CHINESE_RUN, ENGLISH_RUN, chinese_number, english_number
 from rewards.plain_numbers import NUMERAL
-from rewards.plain_text import fold, unwrap
+from rewards.plain_text import fold, unusable, unwrap
 from rewards.registry import BadReference, Context, NoArgs, Outcome, verifier
 
 MAX_CHARS = 1_000
@@ -22,7 +23,7 @@ MAX_COUNT = 10**15
 
 _HEDGE = re.compile(
     r"\b(?:or|maybe|perhaps|possibly|probably|about|around|approximately|approx|roughly|nearly|almost|some|several|many"
-    r"|over|under|above|below|between|up\s+to|at\s+least|at\s+most|more|less|fewer|or\s+so|ish|not|isn't|aren't|don't"
+    r"|over|under|above|below|between|up\s+to|at\s+least|at\s+most|(?<!\d\s)more|more\s+(?:than|or)|less|fewer|or\s+so|ish|not|isn't|aren't|don't"
     r"|except|anything|without|either|estimated?|likely|might|may|could|plus|minus|than|nor|neither|half|unsure|guess|any|if|wrong|incorrect|false|untrue|"
     r"circa|close\s+to)\b|[~≈≠±<>≤≥|^]|大约|约|左右|大概|可能|或|至少|至多|最多|最少|不到|超过|以上|以下|之间|接近|不是|也许|估计|多个|多只|几|非"
 )
@@ -32,11 +33,18 @@ _CONCLUSION = re.compile(
     r"equals?|sum|result)(?![a-z])|=|共|总|所以|因此|最后|最终|答案"
 )
 _AFTERWARDS = re.compile(r"\W*(?:[a-z]+\W+){0,3}?(?:in\s+total|in\s+all|altogether|overall|total)$")
+_SUM = re.compile(r"(?<=\d)\s*([+=])\s*(?=\d)")
 _RATIO = re.compile(r"\s*[/:]\s*")
 _OUT_OF = re.compile(r"\s*(?:(?:[a-z]+\s+){0,2}out\s+of|of)(?:\s+the)?(?:\s+total)?\s*$")
 _NONE = re.compile(
     r"(?:there\s+(?:is|are|were|was)\s+)?(?:none|nothing|nobody|no\s+one|no\s+(?:[a-z]+\s+){0,2}[a-z]+(?<!\byes)"
     r"(?:\s+(?:in|on|at|are|is)\s+[a-z ]{1,40})?|zero|nil)|一?[个只]?(?:都|也)?没有[\u4e00-\u9fff]{0,6}|无"
+)
+# "No idea" and "no answer" count nothing; "no more than three" bounds something.
+_NOT_NONE = re.compile(
+    r"\bno\s+(?:idea|clue|answer|result|comment|way|information|info|data|number|count|conclusion|solution|response|guess|need|doubt"
+    rf"|reason|matter|problem|longer|more|less|fewer|not?|true|false|correct|it|or|(?!one\b){ENGLISH_RUN.pattern})\b"
+    r"|没有(?:答案|办法|结果|结论|人知道|信息|数据|足够|必要|问题|关系|意义)"
 )
 _MYRIADS = {"万": 10**4, "亿": 10**8, "千": 1000, "百": 100, "": 1}
 _NUMBER = re.compile(
@@ -84,13 +92,15 @@ def mentions(text: str) -> list[Mention]:
 
 def read_count(text: str) -> Fraction:
     """The one count that `text` states. Raises NoCount."""
+    taken_back = denied(text)
     text = fold(unwrap(text))
     if not text:
         raise NoCount("empty-answer")
-    if _NONE.fullmatch(text):
+    if _NONE.fullmatch(text) and not _NOT_NONE.search(text):
         return Fraction(0)
-    if _HEDGE.search(_without_dozens(text)):
+    if taken_back or _HEDGE.search(_without_dozens(text)):
         raise NoCount("hedged")
+    text = _SUM.sub(r" \1 ", text)
     numbers = _without_ones(text, mentions(text))
     if not numbers:
         raise NoCount("no-number")
@@ -169,8 +179,8 @@ def _is_bounded(answer: str, reference: Any) -> bool:
 def counting(answer: str, reference: int, context: Context) -> Outcome:
     """Score 1 when the one count the answer states is the reference."""
     context.note("reference", reference)
-    if len(answer) > MAX_CHARS:
-        return Outcome(0.0, False, "answer-too-long")
+    if (fault := unusable(answer, MAX_CHARS)) is not None:
+        return Outcome(0.0, False, fault)
     try:
         value = read_count(answer)
     except NoCount as error:

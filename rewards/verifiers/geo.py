@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.country_names import countries
+from rewards.denials import denied
 from rewards.literals import LiteralError, read_literal
 from rewards.plain_text import compose, label, unusable, unwrap
 from rewards.registry import BadReference, Context, Outcome, verifier
@@ -226,6 +227,8 @@ def geo(answer: str, reference: Reference, context: Context) -> Outcome:
     args: GeoArgs = context.args
     if (fault := unusable(answer, MAX_CHARS)) is not None:
         return Outcome(0.0, False, fault)
+    if denied(answer):
+        return Outcome(0.0, False, "hedged")
     context.note("reference", ", ".join(min(names) for _, names in reversed(reference.levels)))
     if label(answer) == reference.text:
         context.note("rule", "text")

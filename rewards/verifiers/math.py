@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from rewards.denials import denied
 from rewards.mathexpr.answer import Answer, read_answer
 from rewards.mathexpr.equality import Tolerance
 from rewards.mathexpr.match import compare
@@ -129,6 +130,8 @@ def math(answer: str, reference: Reference, context: Context) -> Outcome:
     trace: list[str] | None = None if context.notes is None else []
     if restates(answer, reference.source, context.question):
         reason: str | None = "restates-question"
+    elif denied(answer, reference.source):
+        reason = "hedged"
     else:
         reason = _match(readings, found, _policy(context.args, context.question, trace))
     if trace is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from rewards.denials import denied
 from rewards.plain_numbers import PlainNumber, pairs, read_number
 from rewards.plain_text import compose, fold, label, unusable, unwrap, vocabulary
 from rewards.registry import BadReference, Context, Outcome, verifier
@@ -130,6 +131,8 @@ def spatial(answer: str, reference: Reference, context: Context) -> Outcome:
     args: SpatialArgs = context.args
     if (fault := unusable(answer, MAX_CHARS)) is not None:
         return Outcome(0.0, False, fault)
+    if denied(answer, reference.text):
+        return Outcome(0.0, False, "hedged")
     context.note("reference", label(reference.text))
     context.note("answer", label(answer))
     if reference.number is not None:

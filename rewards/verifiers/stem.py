@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from rewards.chemical_formula import Term, read_formula, same_formula
 from rewards.chemistry import Equation, read_equation, same_equation, scale_of
+from rewards.denials import denied
 from rewards.electron_configuration import read_configuration
 from rewards.mathexpr.equality import Tolerance
 from rewards.physics_formula import same_physics
+from rewards.plain_text import fold
 from rewards.quantity import Quantity, read_quantities
 from rewards.registry import BadReference, Context, Outcome, verifier
 from rewards.substances import UNKNOWN, Name, name_key, named
@@ -81,7 +83,7 @@ def read_reference(raw: Any, args: StemArgs) -> Reference:
         term = None  # 5 N is no nitrogen
     symbols_only = term is not None or (bool(quantities) and (quantities[0].value is not None or len(text) < 4))
     is_words = bool(_WORD.search(text)) and (not symbols_only or text.casefold() == "no")
-    words = word_key(text) if is_words else None
+    words = word_key(text) if is_words and (_PROSE.search(text) or not _RELATION.search(text)) else None
     is_formula = words is None or bool(_FORMULA.search(text))
     return Reference(text, quantities, None, term, named(text), words, read_configuration(text), is_formula)
 
@@ -118,9 +120,21 @@ _TRENDS = {word: line.split(":")[0] for line in _TREND_WORDS.strip().splitlines(
 _CASE_COUNTS = re.compile(r"(?:([A-Za-z])(?i:\1)){1,8}|[A-Za-z]{1,12}(?<=[a-z])[A-Z][A-Za-z]{0,12}")  # genotypes, mRNA
 
 
+_PROSE = re.compile(r"[A-Za-z]{4}|[\u3400-\u9fff]")
+_RELATION = re.compile(r"[=<>\u2264\u2265]")
+_AROUND_SIGNS = re.compile(r"\s*([=<>\u2264\u2265+/*-])\s*")
+_JOINED = re.compile(r"(?<=[a-z])-(?=[a-z]{3})")  # x-ray; but a minus in mg-T
+
+
+def _has_prose(text: str) -> bool:
+    """Whether a text has words, so that its hyphens are hyphens and its letter case is nothing: not `F = -kx`, not `-mgh`."""
+    return bool(_PROSE.search(text)) and not _RELATION.search(text)
+
+
 def word_key(text: str) -> str:
     """The form words are compared in: folded, without article, Greek letters by name, one word for each trend."""
-    key = name_key(_TEXT_COMMANDS.sub(lambda m: m.group(1) or "", _ANSWER.sub("", text.strip())))
+    bare = _TEXT_COMMANDS.sub(lambda m: m.group(1) or "", _ANSWER.sub("", text.strip()))
+    key = name_key(bare) if _has_prose(bare) else _JOINED.sub(" ", fold(_AROUND_SIGNS.sub(r"\1", bare)))
     key = "".join(f" {_GREEK[c]} " if c in _GREEK else c for c in key)
     key = re.sub(r"^(?:the|an|a|it|it will|will) (?=\S)", "", " ".join(key.split()))
     return _TRENDS.get(key.replace(" ", "_"), key)
@@ -154,6 +168,9 @@ def stem(answer: str, reference: Reference, context: Context) -> Outcome:
     if answer == reference.source:
         context.note("rule", "same text")
         return Outcome(1.0, True)
+    if denied(answer, reference.source):
+        context.note("rule", "denied")
+        return Outcome(0.0, False, "hedged")
     reason = _reason(answer, reference, context)
     gloss = _GLOSS.match(answer) if reason is not None else None
     if gloss and all(_has_content(part) and _reason(part, reference, context) is None for part in gloss.groups()):
@@ -206,10 +223,17 @@ def _reason(answer: str, reference: Reference, context: Context) -> str | None:
         return None if settled("electron configuration", why, reference.shells, shells) else reasons[-1]
     if reference.is_chemical or (quantities and reference.quantities) or not reference.is_formula:
         return reasons[0]
+    measured = any(quantity.unit and quantity.value is not None for quantity in reference.quantities)
+    if measured and not _letters(reference.source) <= _letters(answer):
+        return reasons[0]  # mathematics would do without the unit: "3mg" may be a product, "five" is no force
     why = same_physics(reference.source, answer, Tolerance(args.rtol, args.atol))
     if settled("formula", why, reference.source, answer):
         return None
     return reasons[0 if reference.quantities or reference.name.formulae else -1]
+
+
+def _letters(text: str) -> set[str]:
+    return {char for char in text if char.isalpha()}
 
 
 def _listed(quantities: tuple[Quantity, ...]) -> str:

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from rewards import registry
 from rewards.boxes import best_matching
+from rewards.denials import denied
+from rewards.plain_numbers import read_number
+from rewards.plain_text import unwrap
 from rewards.registry import BadReference, Context, Outcome, verifier
 from rewards.time_spans import Span, TimeError, merged, read_times, union_iou
 
@@ -92,10 +95,15 @@ def video(answer: str, reference: Spans | float | Delegated, context: Context) -
         outcome: Outcome = entry.compare(answer, reference.reference, Context(reference.args, context.question, context.notes))
         return outcome
     context.note("reference", reference.spans if isinstance(reference, Spans) else reference)
+    if denied(answer):
+        return Outcome(0.0, False, "hedged")
     try:
         found = read_times(answer, bare_dash=args.bare_dash or (isinstance(reference, Spans) and reference.bare_dash))
     except TimeError as error:
-        return Outcome(0.0, False, str(error))
+        count = read_number(unwrap(answer)) if isinstance(reference, float) and str(error) == "no-time" else None
+        if count is None or not count.spelled or count.unit is not None or count.magnitude:
+            return Outcome(0.0, False, str(error))
+        found = float(count.value)
     context.note("answer", found)
     if isinstance(reference, Spans):
         return _span_outcome(found, reference.spans, context) if isinstance(found, tuple) else Outcome(0.0, False, "not-a-span")

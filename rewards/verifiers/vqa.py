@@ -10,7 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rewards.plain_text import fold, unwrap
+from rewards.denials import denied
+from rewards.plain_text import fold, unusable, unwrap
 from rewards.registry import BadReference, Context, Outcome, verifier
 from rewards.short_answers import is_mathematical, same_exact_number, same_mathematics, same_words
 
@@ -70,6 +71,8 @@ def _singular(text: str) -> str:
 
 def same_answer(reference: str, answer: str, question: str | None, args: VqaArgs) -> str | None:
     """The rule by which the answer says what the reference says, or None."""
+    if denied(answer, reference):
+        return None
     rule = same_words(reference, answer, question)
     if rule is not None and (rule != "context" or args.context):
         return rule
@@ -92,13 +95,10 @@ def _is_bounded(answer: str, reference: Any) -> bool:
 def vqa(answer: str, reference: tuple[str, ...], context: Context) -> Outcome:
     """Score 1 when the answer says what a reference says; with `agreement="consensus"` by how many annotators agree."""
     args: VqaArgs = context.args
-    if len(answer) > MAX_CHARS:
-        return Outcome(0.0, False, "answer-too-long")
-    said = fold(unwrap(answer))
-    if not said:
-        return Outcome(0.0, False, "empty-answer")
+    if (fault := unusable(answer, MAX_CHARS)) is not None:
+        return Outcome(0.0, False, fault)
     context.note("reference", " | ".join(fold(unwrap(text)) for text in reference))
-    context.note("answer", said)
+    context.note("answer", fold(unwrap(answer)))
     agreeing = 0
     for text, times in Counter(reference).items():
         rule = same_answer(text, answer, context.question, args)

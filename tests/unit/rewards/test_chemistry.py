@@ -19,6 +19,9 @@ from rewards.substances import ATOMIC_NUMBER, SYMBOLS, named
         ("SO4^2-", "SO42-", "SO₄²⁻", r"\mathrm{SO_4^{2-}}", r"\ce{SO4^2-}", "SO4 2-", "SO4(2-)"),
         ("Fe3+", "Fe^{3+}", "Fe³⁺", "Fe^+3", r"\ce{Fe^3+}"),
         ("NH4+", "NH4^+", "NH₄⁺", r"NH_4^{+}"),
+        ("Fe^{2+}", "Fe++", "Fe2+"),
+        ("SO4^2-", "SO4--"),
+        ("(C2H4)n", "(C2H4)_n", "(C_2H_4)_{n}"),
         ("Cr2O72-", "Cr2O7^2-", "Cr₂O₇²⁻"),
         ("Hg22+", "Hg2^2+", "Hg₂²⁺"),
         ("[Cu(NH3)4]2+", r"[Cu(NH_3)_4]^{2+}", "Cu(NH3)4^2+"),
@@ -53,6 +56,9 @@ def test_writings_of_one_formula_are_the_same(forms: tuple[str, ...]) -> None:
         ("CuSO4·5H2O", "CuSO4", "different-formula"),
         ("Fe^{3+}", "Fe^{2+}", "charge-differs"),
         ("Cl-", "Cl", "charge-differs"),
+        ("Fe^{3+}", "Fe++", "charge-differs"),
+        ("(C2H4)n", "C2H4", "different-formula"),
+        ("(C2H4)n", "(C2H4)2", "different-formula"),
         ("H2O(l)", "H2O(g)", "state-differs"),
         ("H2O(l)", "H2O", "state-differs"),
         ("CO2↑", "CO2(s)", "state-differs"),
@@ -211,6 +217,22 @@ def atoms(side: str) -> Counter[str]:
         for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*)", formula):
             total[symbol] += int(coefficient or 1) * int(count or 1)
     return total
+
+
+@pytest.mark.parametrize(
+    ("text", "balanced"),
+    [
+        ("CuSO4·5H2O → CuSO4 + 5H2O", True),
+        ("CuSO4·5H2O → CuSO4 + 4H2O", False),
+        ("2CuSO4·5H2O → 2CuSO4 + 10H2O", True),
+        ("2CuSO4·5H2O → 2CuSO4 + 5H2O", False),
+        ("KAl(SO4)2·12H2O → KAl(SO4)2 + 12H2O", True),
+    ],
+)
+def test_water_of_crystals_is_counted_as_often_as_it_is_written(text: str, balanced: bool) -> None:
+    equation = read_equation(text)
+    assert equation is not None
+    assert is_balanced(equation) is balanced
 
 
 SPECIES = st.sampled_from(["H2", "O2", "H2O", "CO2", "CO", "C", "N2", "NH3", "Fe2O3", "Fe", "NaCl", "Na", "Cl2", "CH4"])

@@ -102,6 +102,21 @@ def test_a_constraint_is_met_by_the_one_text_and_not_by_the_other(constraint: di
     assert judge(bad, constraint).reason in (f"{str(constraint['type']).replace('_', '-')}-not-met", "empty-answer")
 
 
+@pytest.mark.parametrize(
+    ("answer", "reference", "bounded"),
+    [
+        ("x", {"min_words": 3}, True),
+        ("x" * 2000, {"min_words": 3}, False),
+        ("x", {"keywords": "y" * 2000}, False),
+        ("x", {"json_schema": {}}, False),  # a schema may take long on any text
+    ],
+)
+def test_only_short_texts_without_a_schema_are_scored_in_the_calling_process(
+    answer: str, reference: object, bounded: bool
+) -> None:
+    assert registry.find("instruction").bounded(answer, reference) is bounded
+
+
 def test_every_kind_of_constraint_has_a_case() -> None:
     assert {case[0]["type"] for case in CASES} == set(CONSTRAINTS)
 

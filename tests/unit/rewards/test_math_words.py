@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewards.api import score_answer
 from rewards.mathexpr.exact import exact
 from rewards.mathexpr.lexer import tokenise
 from rewards.mathexpr.nodes import Node
 from rewards.mathexpr.parser import Parser
 from rewards.mathexpr.phrases import canonical
-from rewards.mathexpr.spelled import digits_for_words, spelled_count, spelled_number
+from rewards.mathexpr.spelled import digits_for_words, measured, spelled_count, spelled_number
 from rewards.mathexpr.wording import bare, option
 
 
@@ -207,3 +208,56 @@ def test_lettered_option_is_one_letter_with_its_text(text: str, expected: tuple[
 )
 def test_fixed_phrases_have_one_meaning(text: str, group: str | None) -> None:
     assert canonical(text) == group
+
+
+@pytest.mark.parametrize(
+    "text,digits",
+    [
+        *(
+            ("九十度", "90度"),
+            ("五平方米", "5平方米"),
+            ("两千米", "2000米"),
+            ("三点五千克", None),
+            ("负三度", "-3度"),
+            ("十二个", "12个"),
+        ),
+        *(
+            ("三角形", None),
+            ("二次函数", None),
+            ("一元二次方程", None),
+            ("两千", None),
+            ("四边形", None),
+            ("五度五米六秒七分", None),
+            ("个", None),
+            ("90度", None),
+        ),
+    ],
+)
+def test_chinese_number_before_a_measure_is_put_in_digits(text: str, digits: str | None) -> None:
+    assert measured(text) == digits
+
+
+@pytest.mark.parametrize(
+    "reference,answer,paid",
+    [
+        *(("90", "九十度", True), ("5 m", "五米", True), ("5 m", "五厘米", False), ("3", "三角形", False), ("-2", "负2", True)),
+        *(("(2,+\\infty)", "{x|x>2}", True), ("(2,+\\infty)", "{x∈R|x>2}", True), ("(1,2)", "不等式的解集为{x|1<x<2}", True)),
+        *(
+            ("\\mathbb{R}", "x ∈ R", True),
+            ("\\mathbb{Z}", "x ∈ R", False),
+            ("10", "两数的和为10", True),
+            ("10", "x和y为10", False),
+        ),
+        *(
+            ("10", "未知数x的值为10", True),
+            ("10", "非负整数解有10个", True),
+            ("10", "不可能为10", False),
+            ("10", "没有10", False),
+        ),
+        *(("AC", "A, C", True), ("AC", "A和C", True), ("A, C", "AC", True), ("AC", "A, D", False), ("AC", "A, C, D", False)),
+        *(("A, B, C", "C, B, A", False), ("2", "二次函数", False)),
+        *(("5", "5 \\text{ (approximately)}", True), ("no", "是否", False), ("无", "有无", False)),
+    ],
+)
+def test_wording_of_answers_is_read_and_its_look_alikes_are_not_paid(reference: str, answer: str, paid: bool) -> None:
+    assert score_answer(answer, reference, domain="math").correct is paid

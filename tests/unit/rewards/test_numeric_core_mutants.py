@@ -6,6 +6,7 @@ Expressions are built as trees, without the parser, so that a limit can be met t
 import itertools
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -267,6 +268,18 @@ def test_sum_that_cancels_to_less_than_its_last_30_bits_is_zero(bits: int, kept:
     assert value(tree("add", 0, rest), 100) == context(100).ldexp(1, -bits)
 
 
+@pytest.mark.parametrize("bits,kept", [(69, True), (73, False), (90, False)])
+def test_logarithm_of_what_is_one_but_for_its_last_30_bits_is_zero(bits: int, kept: bool) -> None:
+    found = value(tree("log", 1 + Fraction(1, 2**bits), Fraction(271828, 100000)), 100)
+    assert found == pytest.approx(2.0**-bits, rel=1e-4) if kept else found == 0
+
+
+def test_function_of_zero_is_no_residue() -> None:
+    assert value(fn("cos", 0)) == value(fn("cosh", 0)) == 1
+    assert value(fn("arccos", 0)) == pytest.approx(math.pi / 2, rel=1e-15)
+    assert value(tree("pow", fn("sin", 0), 2)) == value(tree("add", 0, 0)) == 0
+
+
 @pytest.mark.parametrize("bits,kept", [(68, True), (69, True), (70, False), (90, False)])
 def test_part_of_a_complex_value_below_its_last_30_bits_is_zero(bits: int, kept: bool) -> None:
     small = Fraction(1, 2**bits)
@@ -329,6 +342,8 @@ def test_real_numbers_that_lead_to_a_complex_one_are_noticed(node: Node, left: b
         fn("cot", PI),
         fn("csc", PI),
         fn("coth", 0),
+        fn("artanh", 1),  # mpmath's infinity, no error
+        fn("artanh", -1),
     ],
 )
 def test_what_has_no_finite_value_is_undefined(node: Node) -> None:
@@ -366,7 +381,11 @@ def test_variables_constants_and_logarithm_bases_have_their_values() -> None:
     "node,expected",
     [
         (tree("pow", 0, 3), 0),
+        (tree("pow", 0, 1), 0),
+        (tree("pow", 0, Fraction(1, 2)), 0),
         (tree("root", -27, 3), -3),
+        (tree("root", Fraction(1, 8), 3), Fraction(1, 2)),
+        (tree("root", Fraction(-1, 8), 3), Fraction(-1, 2)),
         (tree("root", -32, 5), -2),
         (tree("root", 27, -3), Fraction(1, 3)),
         (tree("root", 4, Fraction(1, 2)), 16),
@@ -395,6 +414,23 @@ def test_negative_root_of_degree_neither_odd_nor_whole_is_the_principal_one() ->
         assert found == pytest.approx((-16 + 0j) ** (1 / float(degree)), rel=1e-12)
 
 
+def test_root_of_a_complex_degree_is_a_complex_power() -> None:
+    for radicand in (-8, 8):
+        found = complex(value(tree("root", radicand, IMAGINARY)))
+        assert found == pytest.approx((radicand + 0j) ** (1 / 1j), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tan", "sec"])
+def test_pole_is_where_the_cosine_is_less_than_its_last_30_bits(name: str) -> None:
+    ctx = context(100)
+    for bits in (60, 69):
+        beside = tree("add", tree("div", PI, 2), Fraction(1, 2**bits))
+        assert abs(value(fn(name, beside)) / ctx.ldexp(1, bits) + 1) < 1e-6
+    for bits in (70, 90):
+        beside = tree("add", tree("div", PI, 2), Fraction(1, 2**bits))
+        assert reason(lambda node=beside: value(fn(name, node))) == UNDEFINED
+
+
 @pytest.mark.parametrize("precision", [100, 121])
 def test_floor_and_ceiling_take_a_hair_beside_an_integer_for_it(precision: int) -> None:
     half = -(-precision // 2)
@@ -405,5 +441,8 @@ def test_floor_and_ceiling_take_a_hair_beside_an_integer_for_it(precision: int) 
 
 
 def test_context_is_set_to_the_precision_asked_for_and_made_once() -> None:
+    with ThreadPoolExecutor(1) as pool:  # a thread without one, and not the one of another thread
+        other = pool.submit(context, 90).result()
     first = context(100)
+    assert other is not first and other.prec == 90
     assert first.prec == 100 and context(150) is first and first.prec == 150

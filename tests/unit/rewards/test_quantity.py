@@ -248,6 +248,11 @@ def test_labels_and_directions_are_read(text: str, label: str | None, direction:
     assert quantity.direction == direction
 
 
+@pytest.mark.parametrize("text", ["(5 m)", "{5 m}", "{{5} m}", "5 {m}"])
+def test_brackets_around_a_quantity_mean_nothing(text: str) -> None:
+    assert same("5 m", text, rtol=0)
+
+
 @pytest.mark.parametrize("text,seconds", [("1 h 30 min", 5400), ("2分30秒", 150), ("1 min 30 s", 90), ("1 day 2 h", 93600)])
 def test_units_of_falling_size_add_up(text: str, seconds: int) -> None:
     assert same(f"{seconds} s", text, rtol=1e-9)
@@ -272,6 +277,8 @@ def test_units_of_falling_size_add_up(text: str, seconds: int) -> None:
             "5 MM",
             "5 m 6 m",
             "30 min 1 h",
+            "1 h 30",
+            "1 m 2 s",
             "3 = 7",
             "10 N = 5 N",
             "not 5 N",
@@ -283,6 +290,7 @@ def test_units_of_falling_size_add_up(text: str, seconds: int) -> None:
         *(
             "5 N, maybe 6",
             "1e9999999 m",
+            "1e9999 m",
             "9^9^9 m",
             "5 m" + "·m" * 60,
             "x" * (MAX_CHARS + 1),

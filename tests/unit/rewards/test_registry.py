@@ -180,6 +180,8 @@ def test_reference_is_parsed_once() -> None:
         ("gui", {"action_type": "click", "box_2d": [[5, 5, 5, 9]]}, "empty-box"),
         ("gui", {"action_type": "click", "box_2d": [[5, 5, 8, 9]]}, None),
         ("gui", "DONE()", None),
+        ("gui", {"action_type": "click", "box_2d": {1, 2}}, "not-json"),
+        ("math", object(), "not-json"),
     ],
 )
 def test_references_are_checked(domain: str, reference: object, reason: str | None) -> None:

@@ -434,8 +434,29 @@ print(*[verdict.reason for verdict in pool.score_batch(rows)])
     assert out.splitlines()[-1] == "None worker-died None worker-died None", errors
 
 
+@pytest.mark.parametrize(
+    ("patched", "value", "found"),
+    [
+        ("sys.executable", "/bin/false", "ended with status 1"),
+        ("rewards.process.START_LIMIT_S", 0.01, "was not ready after 120 s"),
+    ],
+)
+def test_worker_that_does_not_start_is_an_error_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, patched: str, value: object, found: str
+) -> None:
+    before = children()
+    with pool(workers=1) as scoring:
+        with monkeypatch.context() as patch:
+            patch.setattr(patched, value)
+            with pytest.raises(RuntimeError, match=f"a scoring process {found} before its first item"):
+                scoring.score_batch([row("right")])
+        assert scoring.score_batch([row("right")])[0].correct  # the next call starts others
+    assert children() == before
+
+
 SCRIPT = """
-import sys, os
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in a shell's background
 sys.path.insert(0, {here!r})
 from rewards import ScorePool
 row = dict(id="a", domain="test-hostile", answer="right")

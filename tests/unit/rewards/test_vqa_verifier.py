@@ -193,3 +193,12 @@ def test_every_text_is_right_for_itself(text: str) -> None:
     if check_reference(text, domain="vqa") is None and text.strip():
         verdict = score_answer(text, text, domain="vqa")
         assert verdict.correct is True or verdict.status == "format_error"
+
+
+@pytest.mark.parametrize(
+    "domain,reference", [("vqa", "3"), ("counting", "3"), ("chart", "3"), ("spatial", "3"), ("geo", "France")]
+)
+@pytest.mark.parametrize("answer,reason", [("\u200b", "empty-answer"), ("。", "empty-answer"), ("3" * 5000, "answer-too-long")])
+def test_short_answers_are_turned_away_by_one_rule(domain: str, reference: str, answer: str, reason: str) -> None:
+    verdict = score_answer(answer, reference, domain=domain)
+    assert (verdict.score, verdict.reason) == (0.0, reason)

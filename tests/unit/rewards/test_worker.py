@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,24 @@ def test_worker_ends_with_its_socket_even_amid_a_line(unread: bytes) -> None:
         ours.sendall(unread)
         ours.close()
         assert process.wait(LIMIT_S) == 0
+
+
+def test_idle_worker_ends_when_its_parent_is_gone_though_another_holds_its_socket() -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(LIMIT_S)
+    worker = "import sys, rewards.worker as w; w.PARENT_CHECK_S = 0.1; w.main(sys.argv[1:])"
+    parent = "import subprocess, sys; fd = int(sys.argv[1])\nsubprocess.Popen([*sys.argv[2:]], pass_fds=[fd]); sys.stdin.read()"
+    command = [sys.executable, "-c", parent, str(theirs.fileno()), sys.executable, "-c", worker, str(theirs.fileno()), "1024"]
+    with ours, subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.PIPE) as process:
+        theirs.close()
+        with ours.makefile("rb") as lines:
+            assert json.loads(lines.readline()) == {"ready": True}
+            time.sleep(0.5)  # several looks at a parent that lives
+            ours.sendall(json.dumps(job("42", "math")).encode() + b"\n")
+            assert [json.loads(lines.readline())["n"] for _ in range(2)] == [1, 1]
+            assert process.stdin is not None
+            process.stdin.close()
+            assert lines.readline() == b""
 
 
 def test_library_that_is_missing_is_named() -> None:

@@ -1,0 +1,28 @@
+"""What the attacks on the sandbox share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from sandboxed_runs import LAYERS, SECRET
+
+from rewards.sandbox.process import capabilities
+
+
+@pytest.fixture(params=LAYERS)
+def layers(request: pytest.FixtureRequest) -> dict[str, bool]:
+    wanted = LAYERS[request.param]
+    if not capabilities(**wanted).full:
+        pytest.skip("this machine does not offer these layers")
+    return wanted
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "tests.json"
+    path.write_text(SECRET)
+    os.chmod(tmp_path, 0o777)
+    os.chmod(path, 0o666)
+    for parent in tmp_path.parents[:3]:
+        os.chmod(parent, 0o755)
+    return path
