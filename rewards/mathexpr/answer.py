@@ -41,7 +41,7 @@ class Answer:
 # A match begins before white space, not within it, and takes all of it: else a long run of blanks takes seconds.
 _INTEGER = re.compile(
     r"(?:(?<!\s)|(?=[,;]))[,;]?\s*+(?:\(\s*+)?(?:\\text\s*\{[^{}]*\}\s*)?(?<![A-Za-z\\])([a-zA-Z](?:\s*,\s*[a-zA-Z])?)\s*\\in\s*"
-    r"(?:\\mathbb\s*\{?\s*[ZN]\s*\}?|[ZN])\s*(?:[\^_]\s*\{?[+*]\}?\s*)*\)?\s*$"
+    r"(?:\\mathbb\s*\{?\s*[ZN]\s*\}?|[ZN])\s*+(?:[\^_]\s*+\{?[+*]\}?\s*+)*+\)?\s*+$"
 )
 _HEAD = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*(?:\\left)?\(\s*[a-z](?:\s*,\s*[a-z])*\s*(?:\\right)?\)\s*=")
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")

