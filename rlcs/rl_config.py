@@ -1,7 +1,7 @@
 """Configuration of `rlcs rl`: one line of doc under each field, defaults that work. Unknown keys are refused."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,9 +13,8 @@ from rlcs.samplers.options import (
     GresoConfig,
     MoppsConfig,
     PoolsConfig,
+    Share,
 )
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Section(BaseModel):

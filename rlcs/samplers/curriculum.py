@@ -12,7 +12,8 @@ import numpy as np
 
 from rlcs.beta_binomial import mixed_group_probability
 from rlcs.difficulty import Difficulty
-from rlcs.samplers.base import NO_PROBLEMS, DomainShares
+from rlcs.samplers.base import NO_PROBLEMS
+from rlcs.samplers.domain_sampler import DomainSampler
 from rlcs.samplers.selection import balanced_subset, group_outcome
 from rlcs.samplers.weighted_pools import WeightedPools
 
@@ -25,7 +26,7 @@ _PATIENCE = 5  # observations of a domain before it can be called silent
 _PROBE = 0.1  # part of its share that a silent domain keeps, to notice when signal comes back
 
 
-class CurriculumSampler:
+class CurriculumSampler(DomainSampler):
     """The `rlcs` sampler.
 
     A domain's draws are made without replacement with weight `mixed_probability ** sharpness` among the problems whose
@@ -73,13 +74,11 @@ class CurriculumSampler:
         memory: float = 0.8,
         domain_floor: float = 1.0,
     ) -> None:
-        self.shares = DomainShares(domains, domain_weights)
-        self.difficulty = difficulty
-        self._group_size, self._window, self._sharpness, self._per_token = group_size, window, sharpness, per_token
+        super().__init__(domains, difficulty, group_size=group_size, seed=seed, domain_weights=domain_weights)
+        self._window, self._sharpness, self._per_token = window, sharpness, per_token
         self._rest, self._explore, self._review = rest, explore, review
         self._retire_above, self._defer_below, self._defer_updates = retire_above, defer_below, defer_updates
         self._max_expansion, self._memory, self._domain_floor = max_expansion, memory, domain_floor
-        self._rng = np.random.default_rng(seed)
         self._failures_N = np.zeros(len(difficulty), np.int8)  # all-wrong observations in a row
         self._due_N = np.zeros(len(difficulty), np.int32)  # policy version at which a deferred problem may be reviewed
         self._pools = WeightedPools(self.shares.members, self.shares.domain_N, len(STATES), self._rng)
@@ -227,16 +226,8 @@ class CurriculumSampler:
         return balanced_subset(outcomes_PG, self.shares.domain_N[indices], quota_D)
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        alpha_N, beta_N = self.difficulty.posterior()
-        mean_N = alpha_N / (alpha_N + beta_N)
-        return {
-            "alpha": alpha_N,
-            "beta": beta_N,
-            "mean": mean_N,
-            "mixed_probability": mixed_group_probability(alpha_N, beta_N, self._group_size),
-            "seen_at": self.difficulty.seen_at_N.copy(),
-            "state": np.array(STATES)[self._states(np.arange(len(mean_N)), mean_N)],
-        }
+        found = super().snapshot()
+        return {**found, "state": np.array(STATES)[self._states(np.arange(len(found["mean"])), found["mean"])]}
 
     def metrics(self) -> dict[str, float]:
         count_DS = self._pools.count_DS
@@ -252,13 +243,11 @@ class CurriculumSampler:
                 f"domain_share/{name}": float(self.shares.share_D[d]),
                 f"silent/{name}": float(self.silent()[d]),
             }
-        return {**self.difficulty.metrics(), **found}
+        return {**super().metrics(), **found}
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "difficulty": self.difficulty.state_dict(),
-            "shares": self.shares.state_dict(),
-            "rng": self._rng.bit_generator.state,
+            **super().state_dict(),
             "failures": self._failures_N.copy(),
             "due": self._due_N.copy(),
             "pools": self._pools.state_dict(),
@@ -270,9 +259,7 @@ class CurriculumSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.difficulty.load_state_dict(state["difficulty"])
-        self.shares.load_state_dict(state["shares"])
-        self._rng.bit_generator.state = state["rng"]
+        super().load_state_dict(state)
         self._failures_N, self._due_N = np.array(state["failures"], np.int8), np.array(state["due"], np.int32)
         self._pools.load_state_dict(state["pools"])
         self._cursor = int(state["cursor"])

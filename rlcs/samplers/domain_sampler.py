@@ -16,7 +16,8 @@ class DomainSampler(ABC):
 
     The fixed shares of the domains are this project's addition to the published methods, which know no domains: every
     sampler sees the same mixture, so that a comparison is of their rules alone. The posterior of `difficulty` is kept
-    for the difficulty files and the calibration only; nothing it says reaches a draw.
+    for the difficulty files and the calibration only; nothing it says reaches a draw, but for `CurriculumSampler`,
+    which also sizes its own draws and selects.
     """
 
     def __init__(
