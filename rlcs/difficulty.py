@@ -15,6 +15,9 @@ from rlcs.calibration import Calibration
 _CLIP = 0.02  # a label of 0 or 1 from a few samples is unreliable; it must be possible to move it
 _FULL_COUNT = 2.0  # a problem with this much evidence counts half in the drift of its cell
 _SURE = 1e-3  # prior means are kept this far from 0 and 1
+_CARRY_STEP = 0.1  # part of the remaining error that the carry of a domain moves by, given many groups
+_CARRY_GROUPS = 20  # groups of a domain in one observation that count as many
+_CARRY_MOST = 2.0  # logits
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
@@ -33,6 +36,11 @@ class Difficulty:
     worth `prior_strength` answers. Both are starting values that every domain (the discount) and every cell (the
     strength) then learns from its groups (`BeliefFit`); with `learn` False they stay. Evidence ages at the discount
     believed at the time, so a later change of mind rewrites nothing.
+
+    What evidence is left still says what an older policy could do, and a policy gets better at what it trains on: read
+    as it came in, it lags in one direction. So it is carried forward: the odds it shows are multiplied by exp(carry) of
+    the domain. The carry is learned from the error left in the predictions for problems seen before (with `learn`),
+    by damped Fisher scoring of one logistic offset, and follows the policy as it learns faster, slower or unlearns.
 
     The prior mean is the problem's offline `pass_rate` (or that of its cell, its domain, 0.5, whichever is known
     first), moved in logit space by how far the observed rates of its domain, and then of its cell, have drifted from
@@ -86,6 +94,7 @@ class Difficulty:
         self._worth_VD = np.zeros((1, len(self.domains)))
         # Per cell, over its seen problems, each weighted by its aged evidence: weights, pass rates, offline pass rates.
         self._sums_3C = np.zeros((3, len(first_C)))
+        self._carry_D = np.zeros(len(self.domains))
 
     def __len__(self) -> int:
         return len(self._right_N)
@@ -104,6 +113,11 @@ class Difficulty:
     def discount_D(self) -> np.ndarray:
         """What evidence of each domain is worth after one more policy update."""
         return self._fit.discount_D
+
+    @property
+    def carry_D(self) -> np.ndarray:
+        """Logits by which what was observed of each domain's problems is carried forward."""
+        return self._carry_D
 
     def advance(self, version: int) -> None:
         """The policy is now at `version` (number of updates): all evidence ages to it."""
@@ -146,10 +160,16 @@ class Difficulty:
         """(alpha, beta) float64 [M] each of problems `indices` (absent: of all), at the current policy version."""
         mean_M, decay_M = self.prior_mean(indices), self._decay(indices)
         strength_M = self.prior_strength_C[self.cell_N[indices]]
-        return (
-            strength_M * mean_M + self._right_N[indices] * decay_M,
-            strength_M * (1.0 - mean_M) + self._wrong_N[indices] * decay_M,
-        )
+        right_M, wrong_M = self._carried(indices)
+        return strength_M * mean_M + right_M * decay_M, strength_M * (1.0 - mean_M) + wrong_M * decay_M
+
+    def _carried(self, indices: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Right and wrong answers [M] each of problems `indices`, not aged, as the policy of now would give them."""
+        right_M, wrong_M = self._right_N[indices].astype(np.float64), self._wrong_N[indices].astype(np.float64)
+        known_M = right_M + wrong_M
+        odds_M = right_M * np.exp(self._carry_D)[self.domain_C[self.cell_N[indices]]]
+        right_M = known_M * np.divide(odds_M, odds_M + wrong_M, out=np.zeros_like(odds_M), where=known_M > 0)
+        return right_M, known_M - right_M
 
     def observe(self, indices: np.ndarray, outcomes_PG: np.ndarray, version: int) -> None:
         """Takes in raw outcomes in [0, 1] [P, G] (NaN: abstained, counts for nothing) of the problems `indices` [P].
@@ -165,15 +185,17 @@ class Difficulty:
             raise ValueError("an outcome lies outside [0, 1]; pass raw outcomes, not shaped rewards")
         self.advance(version)
         cell_P = self.cell_N[indices]
-        self.calibration.observe(self.domain_C[cell_P], *self.posterior(indices), outcomes_PG)
+        alpha_P, beta_P = self.posterior(indices)
+        self.calibration.observe(self.domain_C[cell_P], alpha_P, beta_P, outcomes_PG)
         informed = valid_PG.any(1)
-        indices, cell_P = indices[informed], cell_P[informed]
+        indices, cell_P, predicted_P = indices[informed], cell_P[informed], (alpha_P / (alpha_P + beta_P))[informed]
         right_P = np.where(valid_PG, outcomes_PG, 0.0).sum(1)[informed]
         wrong_P = valid_PG.sum(1)[informed] - right_P
         if self._learn and len(indices):
-            evidence_P2 = np.stack([self._right_N[indices], self._wrong_N[indices]], axis=1).astype(np.float64)
-            age_P = version - self._seen_at_N[indices]
-            self._fit.observe(cell_P, self.prior_mean(indices), evidence_P2, age_P, np.stack([right_P, wrong_P], axis=1))
+            evidence_P2, outcome_P2 = np.stack(self._carried(indices), axis=1), np.stack([right_P, wrong_P], axis=1)
+            self._fit.observe(cell_P, self.prior_mean(indices), evidence_P2, version - self._seen_at_N[indices], outcome_P2)
+            seen_P = self._seen_at_N[indices] >= 0
+            self._learn_carry(self.domain_C[cell_P[seen_P]], predicted_P[seen_P], outcome_P2[seen_P])
         rows = np.unique(indices)
         self._count_in_cells(rows, -1.0)
         decay = self._decay(rows)
@@ -185,6 +207,18 @@ class Difficulty:
         np.add.at(self._right_N, indices, right_P)
         np.add.at(self._wrong_N, indices, wrong_P)
         self._count_in_cells(rows, 1.0)
+
+    def _learn_carry(self, domain_P: np.ndarray, predicted_P: np.ndarray, outcome_P2: np.ndarray) -> None:
+        """Moves each domain's carry by what the predictions for problems seen before it missed the outcomes by."""
+        answers_P, domains = outcome_P2.sum(1), len(self.domains)
+        missed_P, spread_P = outcome_P2[:, 0] - answers_P * predicted_P, answers_P * predicted_P * (1.0 - predicted_P)
+        missed_D, spread_D, answers_D, groups_D = (
+            np.bincount(domain_P, row, domains) for row in (missed_P, spread_P, answers_P, np.ones_like(answers_P))
+        )
+        # Predictions near 0 or 1 give an offset next to no hold: the spread has a floor.
+        step_D = missed_D / np.maximum(spread_D, 0.05 * np.maximum(answers_D, 1.0))
+        step_D *= _CARRY_STEP * np.minimum(groups_D / _CARRY_GROUPS, 1.0)
+        self._carry_D = np.clip(self._carry_D + step_D, -_CARRY_MOST, _CARRY_MOST)
 
     def _count_visits(self, rows: np.ndarray, sign: int) -> None:
         """Adds problems `rows` to (or with sign -1 takes them out of) the count and the sum behind coverage and age."""
@@ -217,6 +251,7 @@ class Difficulty:
             found |= {
                 f"prior_strength/{name}": float(typical_D[d]),
                 f"discount/{name}": float(self.discount_D[d]),
+                f"carry/{name}": float(self._carry_D[d]),
                 f"coverage/{name}": float(self._seen_D[d] / size_D[d]),
             }
             if self._seen_D[d]:
@@ -232,6 +267,7 @@ class Difficulty:
             "version": self.version,
             "worth": self._worth_VD.copy(),
             "sums": self._sums_3C.copy(),
+            "carry": self._carry_D.copy(),
             "fit": self._fit.state_dict(),
             "calibration": self.calibration.state_dict(),
         }
@@ -245,6 +281,7 @@ class Difficulty:
         self._count_visits(np.arange(len(self)), 1)
         self.version = int(state["version"])
         self._worth_VD, self._sums_3C = np.array(state["worth"]), np.array(state["sums"])
+        self._carry_D = np.array(state["carry"])
         self._fit.load_state_dict(state["fit"])
         self.calibration.load_state_dict(state["calibration"])
 

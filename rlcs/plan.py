@@ -36,7 +36,7 @@ def rl_plan(config: RlConfig) -> Plan:
     """Problems, groups and rollouts of an RL run. Raises what loading the problems raises."""
     problems = load_problems(config.problems)
     least = config.groups_per_step * config.group_size
-    most = least * (config.curriculum.max_expansion if config.sampler == "rlcs" else 1.0)
+    most = least * _most_generated(config)
     return [
         ("model", _presence(Path(config.model))),
         ("problems", _by_domain(problem.domain for problem in problems)),
@@ -46,6 +46,20 @@ def rl_plan(config: RlConfig) -> Plan:
         ("tokens a response", f"at most {config.think_tokens + config.answer_tokens + 4}"),
         ("run directory", _presence(config.out)),
     ]
+
+
+def _most_generated(config: RlConfig) -> float:
+    """Groups that a step of the sampler may generate for each one it wants."""
+    match config.sampler:
+        case "rlcs":
+            return config.curriculum.max_expansion
+        case "glm-tiers":
+            return config.glm_tiers.max_expansion
+        case "dapo":
+            return config.dapo.batch_ratio * config.dapo.max_batches
+        case "greso":
+            return config.greso.batch_ratio * config.greso.max_batches
+    return 1.0
 
 
 def eval_plan(config: EvalConfig) -> Plan:

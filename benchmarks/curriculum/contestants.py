@@ -8,7 +8,6 @@ from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
-from carried_difficulty import CarriedDifficulty
 
 from rlcs.beta_binomial import mixed_group_probability
 from rlcs.difficulty import Difficulty
@@ -40,6 +39,13 @@ class FewerRepeats(CurriculumSampler):
         mixed_M = mixed_group_probability(alpha_M, beta_M, self._group_size)
         weight_M = mixed_M**self._sharpness / (1.0 + known_M / (4.0 * self._group_size))
         self._pools.update(indices, self._states(indices, alpha_M / (alpha_M + beta_M)), weight_M)
+
+
+class StillDifficulty(Difficulty):
+    """`Difficulty` that reads evidence as it came in: it ages but is not carried forward."""
+
+    def _learn_carry(self, domain_P: np.ndarray, predicted_P: np.ndarray, outcome_P2: np.ndarray) -> None:
+        """Nothing."""
 
 
 class UnreadDifficulty(Difficulty):
@@ -96,28 +102,19 @@ def _values(option: str, *values: float) -> dict[str, Contestant]:
     }
 
 
-_GENTLE = {"sharpness": 4.0, "rest": 4}
-_THRIFTY = {**_GENTLE, "max_expansion": 1.0}
-
 ABLATIONS: dict[str, Contestant] = {
     "no learned beliefs": Contestant(CurriculumSampler, beliefs={"learn": False}),
     "no ageing (nor learned beliefs)": Contestant(CurriculumSampler, beliefs={"discount": 1.0, "learn": False}),
+    "evidence not carried": Contestant(CurriculumSampler, difficulty=StillDifficulty),
     "no prior pooling": Contestant(CurriculumSampler, pooled=False),
     "no window": Contestant(CurriculumSampler, {"window": (0.0, 1.0)}),
     "one Thompson draw": Contestant(OneThompsonDraw),
     "per token": Contestant(CurriculumSampler, {"per_token": True}),
     **_values("explore", 0.0, 0.2),
-    **_values("max_expansion", 1.0, 4.0),
-    **_values("sharpness", 1.0, 4.0, 10.0, 20.0),
+    **_values("max_expansion", 1.0, 1.5, 2.0, 4.0),
+    "max_expansion 2, no refill": Contestant(CurriculumSampler, {"max_expansion": 2.0, "max_refills": 0}),
+    **_values("sharpness", 1.0, 4.0, 6.0, 10.0, 20.0),
     **_values("rest", 0, 1, 2, 4, 8),
-    "sharpness 4, rest 4": Contestant(CurriculumSampler, _GENTLE),
-    "sharpness 4, rest 4, max_expansion 1": Contestant(CurriculumSampler, _THRIFTY),
     "fewer repeats": Contestant(FewerRepeats),
-    "fewer repeats, sharpness 4": Contestant(FewerRepeats, {"sharpness": 4.0}),
-    "carried evidence": Contestant(CurriculumSampler, difficulty=CarriedDifficulty),
-    "carried evidence, sharpness 4, rest 4": Contestant(CurriculumSampler, _GENTLE, difficulty=CarriedDifficulty),
-    "carried evidence, sharpness 4, rest 4, max_expansion 1": Contestant(
-        CurriculumSampler, _THRIFTY, difficulty=CarriedDifficulty
-    ),
 }
 """Of the rlcs sampler, all else at its default options."""

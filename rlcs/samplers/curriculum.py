@@ -14,6 +14,7 @@ from rlcs.beta_binomial import mixed_group_probability
 from rlcs.difficulty import Difficulty
 from rlcs.samplers.base import NO_PROBLEMS
 from rlcs.samplers.domain_sampler import DomainSampler
+from rlcs.samplers.outcomes import GroupOutcomes
 from rlcs.samplers.selection import balanced_subset, group_outcome
 from rlcs.samplers.weighted_pools import WeightedPools
 
@@ -42,7 +43,10 @@ class CurriculumSampler(DomainSampler):
     Oversampling: a domain draws as many groups as are needed for the mixed ones among them to fill its share, by its
     posteriors' own predictions, and `max_expansion` times its share at most. The predictions are corrected by the
     moving average (`memory` is the weight of the past) of how many mixed groups came for each one predicted, the
-    posterior's form of the paper's ratio-based expansion. `select` then keeps the most balanced groups.
+    posterior's form of the paper's ratio-based expansion. A domain that still lacks mixed groups when its groups are
+    in draws again, sized in the same way, at most `max_refills` times and within the same cap. `select` then keeps the
+    most balanced groups. At a `max_expansion` of 1, the default, a step generates what it wants and trains on what is
+    mixed: at equal rollouts more and smaller steps learn more (benchmarks/curriculum).
 
     Domains: fixed shares, of which each keeps at least the part `domain_floor`; what is above the floor goes to domains
     in proportion to the variance of outcomes within their recent groups (1: shares stay fixed). A domain that has had
@@ -64,13 +68,14 @@ class CurriculumSampler(DomainSampler):
         window: tuple[float, float] = (0.2, 0.8),
         sharpness: float = 6.0,
         per_token: bool = False,
-        rest: int = 2,
+        rest: int = 4,
         explore: float = 0.05,
         review: float = 0.03,
         retire_above: float = 0.9,
         defer_below: float = 0.1,
         defer_updates: int = 8,
-        max_expansion: float = 2.0,
+        max_expansion: float = 1.0,
+        max_refills: int = 1,
         memory: float = 0.8,
         domain_floor: float = 1.0,
     ) -> None:
@@ -78,7 +83,8 @@ class CurriculumSampler(DomainSampler):
         self._window, self._sharpness, self._per_token = window, sharpness, per_token
         self._rest, self._explore, self._review = rest, explore, review
         self._retire_above, self._defer_below, self._defer_updates = retire_above, defer_below, defer_updates
-        self._max_expansion, self._memory, self._domain_floor = max_expansion, memory, domain_floor
+        self._max_expansion, self._max_refills = max_expansion, max_refills
+        self._memory, self._domain_floor = memory, domain_floor
         self._failures_N = np.zeros(len(difficulty), np.int8)  # all-wrong observations in a row
         self._due_N = np.zeros(len(difficulty), np.int32)  # policy version at which a deferred problem may be reviewed
         self._pools = WeightedPools(self.shares.members, self.shares.domain_N, len(STATES), self._rng)
@@ -89,7 +95,9 @@ class CurriculumSampler(DomainSampler):
         self._observed_D = np.zeros(domains_D, np.int64)
         self._length_C = np.full(len(difficulty.domain_C), np.nan)
         self._expansion_D = np.ones(domains_D)
-        self._quota_D: np.ndarray | None = None  # groups of each domain that the running step trains on
+        self._quota_D = np.zeros(domains_D, np.int64)  # groups of each domain that the running step trains on
+        self._refills = 0  # of the running step
+        self._held = NO_PROBLEMS  # problems the running step already has when it draws again
         for start in range(0, len(difficulty), _REFRESHED):
             self._refresh(np.arange(start, min(start + _REFRESHED, len(difficulty))))
 
@@ -98,30 +106,43 @@ class CurriculumSampler(DomainSampler):
         self._refresh((self._cursor + np.arange(count)) % len(self.difficulty))
         self._cursor = (self._cursor + count) % len(self.difficulty)
         self.shares.adjust(self._leaning())
-        self._quota_D = self.shares.split(n)
-        drawn = [self._draw_domain(domain, int(quota)) for domain, quota in enumerate(self._quota_D) if quota]
-        return np.concatenate(drawn).astype(np.int64)
+        self._quota_D, self._refills, self._held = self.shares.split(n), 0, NO_PROBLEMS
+        drawn = self._draw_each(self._quota_D)
+        self._expansion_D = self._count(drawn) / np.maximum(self._quota_D, 1)
+        return drawn
 
-    def _draw_domain(self, domain: int, quota: int) -> np.ndarray:
-        most = min(int(np.ceil(quota * self._max_expansion - 1e-9)), len(self.shares.members[domain]))
-        chosen = NO_PROBLEMS
-        for states, weight, count in (
-            ((RETIRED, DUE), None, self._rng.binomial(quota, self._review)),
-            ((WINDOW, OUTSIDE), self._variance, self._rng.binomial(quota, self._explore)),
+    def _count(self, indices: np.ndarray) -> np.ndarray:
+        """How many of problems `indices` are of each domain [D]."""
+        return np.bincount(self.shares.domain_N[indices], minlength=len(self.shares.names))
+
+    def _most_D(self) -> np.ndarray:
+        """Groups that each domain may generate in the running step [D]."""
+        size_D = np.array([len(members) for members in self.shares.members])
+        most_D: np.ndarray = np.minimum(np.ceil(self._quota_D * self._max_expansion - 1e-9).astype(np.int64), size_D)
+        return most_D
+
+    def _draw_domain(self, domain: int, count: int) -> np.ndarray:
+        """Problems of `domain` that are likely to give `count` mixed groups, as far as the cap allows; in a step's first
+        draw at least `count` of them.
+        """
+        chosen = taken = self._held[self.shares.domain_N[self._held] == domain]
+        most, first = int(self._most_D()[domain]), self._refills == 0
+        for states, weight, wanted in (
+            ((RETIRED, DUE), None, self._rng.binomial(count, self._review) if first else 0),
+            ((WINDOW, OUTSIDE), self._variance, self._rng.binomial(count, self._explore) if first else 0),
             ((WINDOW,), self._pools.weight, most),
             ((OUTSIDE,), self._pools.weight, most),
             ((RETIRED, DUE), self._pools.weight, most),
             ((RESTING,), self._pools.weight, most),
             ((DEFERRED,), self._pools.weight, most),
         ):
-            wanted = min(count, most - len(chosen))
-            if wanted > 0:
-                chosen = np.concatenate([chosen, self._pools.pick(domain, states, weight, wanted, taken=chosen)])
-        expected = np.cumsum(self._mixed_probability(chosen) * self._correction(domain))
-        enough = int(np.searchsorted(expected, quota - 1e-9)) + 1
-        chosen = chosen[: max(enough, quota)]
-        self._expansion_D[domain] = len(chosen) / quota
-        return chosen
+            more = min(wanted, most - len(chosen))
+            if more > 0:
+                chosen = np.concatenate([chosen, self._pools.pick(domain, states, weight, more, taken=chosen)])
+        fresh = chosen[len(taken) :]
+        expected = np.cumsum(self._mixed_probability(fresh) * self._correction(domain))
+        enough = int(np.searchsorted(expected, count - 1e-9)) + 1
+        return fresh[: max(enough, count) if first else enough]
 
     def _correction(self, domain: int) -> float:
         """Mixed groups that came for each one predicted, in the domain's recent past."""
@@ -167,8 +188,15 @@ class CurriculumSampler(DomainSampler):
         )
 
     def refill(self, n: int, indices: np.ndarray, outcomes_PG: np.ndarray) -> np.ndarray:
-        """Nothing: the expansion is sized beforehand, so that the rollouts of a step are known up front."""
-        return NO_PROBLEMS
+        """Further problems of each domain that lacks mixed groups, as many as its predictions say, within the cap."""
+        if self._refills >= self._max_refills:
+            return NO_PROBLEMS
+        self._refills, self._held = self._refills + 1, indices
+        short_D = self._quota_D - self._count(indices[GroupOutcomes.of(outcomes_PG).mixed_P])
+        has_room_D = self._count(indices) < self._most_D()
+        drawn = self._draw_each(np.where(has_room_D, np.maximum(short_D, 0), 0))
+        self._expansion_D = self._expansion_D + self._count(drawn) / np.maximum(self._quota_D, 1)
+        return drawn
 
     def observe(
         self, indices: np.ndarray, outcomes_PG: np.ndarray, policy_version: int, tokens_P: np.ndarray | None = None
@@ -221,7 +249,7 @@ class CurriculumSampler(DomainSampler):
     def select(self, indices: np.ndarray, outcomes_PG: np.ndarray, n: int) -> np.ndarray:
         """The most balanced groups of each domain, up to what the step drew for: shares are kept, not made up by others."""
         quota_D = self._quota_D
-        if quota_D is None or quota_D.sum() != n:
+        if quota_D.sum() != n:
             quota_D = self.shares.quotas(n)
         return balanced_subset(outcomes_PG, self.shares.domain_N[indices], quota_D)
 

@@ -129,7 +129,7 @@ class CurriculumConfig(_Options):
     """Exponent on the mixed-group probability in the draw; 0 draws evenly from the window."""
     per_token: bool = False
     """Divide the weight of a problem by the expected length of its responses: information per token."""
-    rest: int = Field(default=2, ge=0)
+    rest: int = Field(default=4, ge=0)
     """Steps for which a problem just drawn is not drawn again."""
     explore: Share = 0.05
     """Share of the draws that go by posterior variance, in or out of the window."""
@@ -141,8 +141,10 @@ class CurriculumConfig(_Options):
     """Posterior mean up to which a problem answered all wrong is deferred."""
     defer_updates: int = Field(default=8, ge=1)
     """Policy updates a first deferral lasts; each further one in a row lasts twice as long."""
-    max_expansion: float = Field(default=2.0, ge=1)
-    """Most groups generated for each group wanted."""
+    max_expansion: float = Field(default=1.0, ge=1)
+    """Most groups generated for each group wanted; 1: a step trains on those of its groups that turn out mixed."""
+    max_refills: int = Field(default=1, ge=0)
+    """Further draws in a step that lacks mixed groups, for the domains that lack them, within `max_expansion`."""
     memory: float = Field(default=0.8, ge=0, lt=1)
     """Weight of the past in the moving averages of mixed groups that came and were predicted, which set the expansion."""
     domain_floor: Share = 1.0

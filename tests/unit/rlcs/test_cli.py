@@ -58,6 +58,13 @@ def test_dry_run_of_rl_counts_rollouts(data: Path, tmp_path: Path, monkeypatch: 
     assert "at most 120" in output and "group_size: 4" in output
 
 
+def test_dry_run_counts_what_a_sampler_may_generate_beyond_what_it_trains_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [f"problems={data / 'train.jsonl'}", "steps=5", "groups_per_step=6", "group_size=4", "sampler=dapo"]
+    assert "at most 1,200" in dry_run("rl", data, tmp_path, monkeypatch, *changes)  # ten batches a step
+
+
 def test_dry_run_of_sft_counts_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = [f"data={data / 'sft.jsonl'}", "epochs=2", "batch_size=8"]
     output = dry_run("sft", data, tmp_path, monkeypatch, *changes)

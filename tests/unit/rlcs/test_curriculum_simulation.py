@@ -9,7 +9,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "curriculum"))
 
-from carried_difficulty import CarriedDifficulty
 from contestants import ABLATIONS, CONTESTANTS
 from regimes import REGIMES, TAILS
 from simulated_run import Setting, Trace, simulate
@@ -152,21 +151,6 @@ def test_every_sampler_trains_for_twenty_steps_within_the_budget() -> None:
     summary = summarise(runs, {name: runs[name] for name in ("uniform", "dapo")})
     assert summary["contestants"]["uniform"]["rollouts_ratio_to_uniform"] == [1.0, 1.0, 1.0]
     assert len(table(summary, 2).splitlines()) == 2 + len(CONTESTANTS)
-
-
-def test_carried_evidence_expects_what_was_seen_to_have_got_easier() -> None:
-    """Of eight problems with 4 of 8 right, all right the next time: the drift rises by 0.1 * 8/20 * 0.5 / 0.25."""
-    beliefs = CarriedDifficulty(["math"] * 9, [None] * 9, [0.5] * 9, prior_strength=2.0, discount=1.0, learn=False)
-    seen = np.arange(8)
-    beliefs.observe(seen, np.array([[1.0] * 4 + [0.0] * 4] * 8), 0)
-    assert beliefs.posterior(np.array([0]))[0][0] == pytest.approx(5.0)
-    beliefs.observe(seen, np.ones((8, 8)), 1)
-    prior = float(beliefs.prior_mean(np.array([0]))[0])
-    odds = 12 / 4 * np.exp(0.1 * 8 / 20 * 0.5 / 0.25)
-    alpha, beta = beliefs.posterior(np.array([0]))
-    assert alpha[0] == pytest.approx(2 * prior + 16 * odds / (1 + odds))
-    assert alpha[0] + beta[0] == pytest.approx(18.0)
-    assert beliefs.posterior(np.array([8]))[0][0] == pytest.approx(2 * prior)  # never seen: its prior alone
 
 
 @pytest.mark.parametrize("name", sorted(ABLATIONS))

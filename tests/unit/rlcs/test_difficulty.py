@@ -147,6 +147,43 @@ def test_drawing_the_middling_problems_again_and_again_does_not_pull_the_cell_to
     assert (alpha / (alpha + beta))[-1] == pytest.approx(0.25, abs=0.07)
 
 
+def test_evidence_is_carried_forward_by_what_predictions_for_seen_problems_missed() -> None:
+    """Of eight problems with 4 of 8 right, all right the next time: the carry moves by 0.1 * 8/20 * 0.5 / 0.25."""
+    beliefs = Difficulty(["math"] * 9, [None] * 9, [0.5] * 9)
+    seen = np.arange(8)
+    beliefs.observe(seen, groups(*[0.5] * 8), 0)
+    assert beliefs.carry_D == pytest.approx([0.0])  # nothing had been seen before
+    beliefs.observe(seen, groups(*[1.0] * 8), 1)
+    carry = 0.1 * 8 / 20 * 0.5 / 0.25
+    assert beliefs.carry_D == pytest.approx([carry])
+    prior, strength = float(beliefs.prior_mean(seen)[0]), float(beliefs.prior_strength_C[0])
+    alpha, beta = (column[0] for column in beliefs.posterior(seen))
+    known = alpha + beta - strength  # 8 answers of now and what the first 8 are still worth, half of them wrong
+    wrong = (known - 8) / 2
+    odds = (known - wrong) / wrong * np.exp(carry)
+    assert alpha == pytest.approx(strength * prior + known * odds / (1 + odds))
+    never = beliefs.posterior(np.array([8]))
+    assert never[0][0] / (never[0][0] + never[1][0]) == pytest.approx(float(beliefs.prior_mean(np.array([8]))[0]))
+
+
+def test_carried_evidence_catches_up_with_a_policy_that_learns_or_forgets() -> None:
+    """All pass rates move by a tenth of a logit an update; every problem comes back after four."""
+    rng = np.random.default_rng(0)
+    for drift in (0.1, -0.1):
+        moving, still = (Difficulty(["math"] * 80, [None] * 80, [None] * 80, learn=learn) for learn in (True, False))
+        ease = rng.normal(-20 * drift, 0.5, 80)
+        missed: dict[bool, list[float]] = {True: [], False: []}
+        for version in range(40):
+            mine = np.arange(80).reshape(4, 20)[version % 4]
+            results = (rng.random((20, 8)) < 1 / (1 + np.exp(-ease[mine] - drift * version))[:, None]).astype(float)
+            for beliefs in (moving, still):
+                alpha, beta = beliefs.posterior(mine)
+                missed[beliefs is moving].append(float(results.mean() - (alpha / (alpha + beta)).mean()))
+                beliefs.observe(mine, results, version)
+        assert abs(np.mean(missed[True][20:])) < 0.5 * abs(np.mean(missed[False][20:]))
+        assert np.sign(moving.carry_D[0]) == np.sign(drift)
+
+
 def test_calibration_reports_predictions_made_before_the_evidence() -> None:
     difficulty = one_cell(2, 0.5, prior_strength=2.0)
     difficulty.observe(np.array([0, 1]), groups(1.0, 0.5), version=0)

@@ -170,6 +170,29 @@ def test_the_expansion_is_corrected_by_what_came_of_the_groups_predicted_to_be_m
     assert len(sampler.draw(20)) == pytest.approx(20 / 0.75, abs=1)
 
 
+def test_a_domain_short_of_mixed_groups_draws_again_for_itself_within_the_cap() -> None:
+    sampler = curriculum(["a"] * 100 + ["b"] * 100, [0.5] * 200, max_expansion=1.6, explore=0.0, review=0.0)
+    drawn = sampler.draw(20)
+    right = np.where(drawn < 100, 4, np.where(np.arange(len(drawn)) % 2, 4, 8))  # every other group of b is all right
+    sampler.observe(drawn, outcomes(*right), 0)
+    more = sampler.refill(20, drawn, outcomes(*right))
+    short = 10 - int(((drawn >= 100) & (right == 4)).sum())
+    assert (more >= 100).all() and not set(more) & set(drawn.tolist())
+    assert short <= len(more) <= 16 - int((drawn >= 100).sum())
+    assert sampler.metrics()["expansion/b"] == pytest.approx(((drawn >= 100).sum() + len(more)) / 10)
+    sampler.observe(more, outcomes(*[8] * len(more)), 0)
+    everything = np.concatenate([drawn, more])
+    assert not len(sampler.refill(20, everything, outcomes(*right, *[8] * len(more))))  # max_refills is 1
+
+
+def test_without_expansion_a_step_generates_what_it_wants_and_no_more() -> None:
+    sampler = curriculum(["a"] * 100, [0.5] * 100)
+    drawn = sampler.draw(10)
+    sampler.observe(drawn, outcomes(*[8] * 10), 0)
+    assert len(drawn) == 10
+    assert not len(sampler.refill(10, drawn, outcomes(*[8] * 10)))
+
+
 def test_groups_that_abstained_do_not_count_as_invalid() -> None:
     sampler = curriculum(["a"] * 10)
     sampler.observe(np.array([0, 1]), np.array([[1.0, 0.0], [np.nan, np.nan]]), 0)
