@@ -1,14 +1,17 @@
 """Real training of the nano model under several samplers, paired by seed, to a budget of rollouts.
 
-    python benchmarks/curriculum/train.py [--samplers uniform dapo glm-tiers mopps rlcs] [--seeds 5] [--budget 12000]
+    python benchmarks/curriculum/train.py [--samplers uniform dapo glm-tiers mopps rlcs] [--seeds 0 1 2 3 4]
+        [--budget 12000]
 
 Every run starts from the quickstart's SFT checkpoint (`make quickstart` first) on its training problems, with the settings
-of configs/rl/nano.yaml but a constant learning rate, so that a run may end where its budget does. Every `--every` steps the
-checkpoint is evaluated on the held-out problems (one sampled response in each mode, `rlcs eval`). A run ends with the first
-evaluation at or past the budget.
+of configs/rl/nano.yaml but a constant learning rate, so that a run may end where its budget does. About every `--every`
+rollouts the checkpoint is evaluated on the held-out problems (one sampled response in each mode, `rlcs eval`). A run ends
+with the first evaluation at or past the budget.
 
-Work is kept under runs/curriculum and skipped when it is there: stop the command at any time and start it again. The
-summary is written after every run that ends: benchmarks/results/curriculum_training.json, and the curves .png beside it.
+Work is kept under runs/curriculum and skipped when it is there: stop the command at any time and start it again, or run
+it once for each core with other seeds (OMP_NUM_THREADS=1) and then once for all of them. The summary is written after
+every run that ends: benchmarks/results/curriculum_training.json, and the curves .png beside it. Seconds are processor
+seconds of training, evaluations left out, so that work beside it does not count.
 
 Rollouts, tokens and seconds to the target are read off each run's curve by linear interpolation, and compared within
 seeds. The target is the mean over seeds of what `uniform` holds at the end of its budget. A run that never reaches it counts
@@ -21,6 +24,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -60,6 +64,7 @@ class Point:
     rollouts: int
     tokens: int
     seconds: float
+    """Processor seconds of training."""
     pass_rates: dict[str, float]
 
     @property
@@ -73,35 +78,56 @@ def train_one(name: str, seed: int, out: Path, options: argparse.Namespace) -> l
     curve_file = out / "curve.json"
     points = [Point(**row) for row in json.loads(curve_file.read_text())] if curve_file.exists() else []
     while not points or points[-1].rollouts < options.budget:
-        step = points[-1].step + options.every if points else 0
-        if step:
-            last = out / "run" / "checkpoints"
-            changes = [f"sampler={name}", f"seed={seed}", f"out={out / 'run'}", f"steps={step}", "schedule=constant"]
-            changes += [f"save_every={options.every}", "keep_checkpoints=1", "table_every=0", "loggers=[]", *options.overrides]
-            run_rl(load_config(RlConfig, options.config, changes), resume=last.is_dir() and any(last.iterdir()))
-        points.append(Point(step, *spent(out / "run", step), held_out(out, step, options)))
-        out.mkdir(parents=True, exist_ok=True)
-        partial = curve_file.with_suffix(".partial")
-        partial.write_text(json.dumps([asdict(point) for point in points]))
-        partial.replace(curve_file)
+        if not points:
+            points.append(start(options))
+            continue
+        step = points[-1].step + pace(name, points, options.every)
+        last = out / "run" / "checkpoints"
+        changes = [f"sampler={name}", f"seed={seed}", f"out={out / 'run'}", f"steps={step}", "schedule=constant"]
+        changes += ["save_every=1000", "keep_checkpoints=1", "table_every=0", "loggers=[]", *options.overrides]
+        begun = time.process_time()
+        run_rl(load_config(RlConfig, options.config, changes), resume=last.is_dir() and any(last.iterdir()))
+        seconds = points[-1].seconds + time.process_time() - begun
+        points.append(Point(step, *spent(out / "run", step), seconds, held_out(str(out / "run"), out, step, options)))
+        write_atomically(curve_file, [asdict(point) for point in points])
     return points
 
 
-def spent(run: Path, step: int) -> tuple[int, int, float]:
-    """(rollouts, tokens, seconds) of the first `step` steps."""
-    if not step:
-        return 0, 0, 0.0
+def start(options: argparse.Namespace) -> Point:
+    """The common start of all runs, evaluated once."""
+    file = options.out / "start.json"
+    if not file.exists():
+        write_atomically(file, asdict(Point(0, 0, 0, 0.0, held_out(options.sft, options.out, 0, options))))
+    return Point(**json.loads(file.read_text()))
+
+
+def write_atomically(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)
+
+
+def pace(name: str, points: list[Point], every: int) -> int:
+    """Steps to the next evaluation, about `every` rollouts on: a step of DAPO costs several of uniform sampling."""
+    if len(points) == 1:
+        return 2 if name in ("dapo", "greso") else 6
+    recent = points[-1].rollouts - points[-2].rollouts
+    return max(1, round(every * (points[-1].step - points[-2].step) / recent))
+
+
+def spent(run: Path, step: int) -> tuple[int, int]:
+    """(rollouts, tokens) of the first `step` steps."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()][:step]
-    rollouts = sum(row["rollouts"] for row in rows)
-    return int(rollouts), int(sum(row["tokens"] for row in rows)), sum(row["seconds/step"] for row in rows)
+    return int(sum(row["rollouts"] for row in rows)), int(sum(row["tokens"] for row in rows))
 
 
-def held_out(out: Path, step: int, options: argparse.Namespace) -> dict[str, float]:
-    """Sampled pass@1 of each domain, both modes together."""
-    source = options.sft if not step else out / "run"
-    changes = [f"model={resolve_model(str(source))}", f"out={out / 'eval'}", "samples=1", "greedy=false", f"seed={1000 + step}"]
+def held_out(source: str, scratch: Path, step: int, options: argparse.Namespace) -> dict[str, float]:
+    """Sampled pass@1 of each domain, both modes together, of the last checkpoint in `source`."""
+    out = scratch / f"eval-{os.getpid()}"
+    changes = [f"model={resolve_model(source)}", f"out={out}", "samples=1", "greedy=false", f"seed={1000 + step}"]
     rows = run_eval(load_config(EvalConfig, options.eval_config, changes)).responses.to_pylist()
-    shutil.rmtree(out / "eval")
+    shutil.rmtree(out)
     domains = sorted({row["domain"] for row in rows})
     return {d: mean(float(row["correct"] or 0) for row in rows if row["domain"] == d) for d in domains}
 
@@ -180,9 +206,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--samplers", nargs="+", choices=sorted(SAMPLERS), default=["uniform", "dapo", "glm-tiers", "mopps", "rlcs"]
     )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--budget", type=int, default=12_000, help="rollouts of a run")
-    parser.add_argument("--every", type=int, default=6, help="steps between evaluations")
+    parser.add_argument("--every", type=int, default=1536, help="rollouts between evaluations, about")
     parser.add_argument("--config", default=str(ROOT / "configs/rl/nano.yaml"))
     parser.add_argument("--eval-config", default=str(ROOT / "configs/eval/nano.yaml"))
     parser.add_argument("--sft", default="runs/quickstart/sft", help="where every run starts")
@@ -191,7 +217,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the training configuration")
     options = parser.parse_args(arguments)
     curves: dict[str, dict[int, list[Point]]] = {}
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for name in options.samplers:
             print(f"sampler {name}, seed {seed}", flush=True)
             curves.setdefault(name, {})[seed] = train_one(name, seed, options.out / f"{name}-{seed}", options)
