@@ -125,11 +125,11 @@ class CurriculumConfig(_Options):
 
     window: tuple[Share, Share] = (0.2, 0.8)
     """Posterior mean pass rates that count as moderate difficulty."""
-    sharpness: float = Field(default=6.0, ge=0)
+    sharpness: float = Field(default=10.0, ge=0)
     """Exponent on the mixed-group probability in the draw; 0 draws evenly from the window."""
     per_token: bool = False
     """Divide the weight of a problem by the expected length of its responses: information per token."""
-    rest: int = Field(default=4, ge=0)
+    rest: int = Field(default=3, ge=0)
     """Steps for which a problem just drawn is not drawn again."""
     explore: Share = 0.05
     """Share of the draws that go by posterior variance, in or out of the window."""
