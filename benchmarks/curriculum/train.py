@@ -83,8 +83,15 @@ def train_one(name: str, seed: int, out: Path, options: argparse.Namespace) -> l
             continue
         step = points[-1].step + pace(name, points, options.every)
         last = out / "run" / "checkpoints"
-        changes = [f"sampler={name}", f"seed={seed}", f"out={out / 'run'}", f"steps={step}", "schedule=constant"]
-        changes += ["save_every=1000", "keep_checkpoints=1", "table_every=0", "loggers=[]", *options.overrides]
+        changes = [f"sampler={name}", f"seed={seed}", f"model={options.sft}", f"out={out / 'run'}", f"steps={step}"]
+        changes += [
+            "schedule=constant",
+            "save_every=1000",
+            "keep_checkpoints=1",
+            "table_every=0",
+            "loggers=[]",
+            *options.overrides,
+        ]
         begun = time.process_time()
         run_rl(load_config(RlConfig, options.config, changes), resume=last.is_dir() and any(last.iterdir()))
         seconds = points[-1].seconds + time.process_time() - begun

@@ -129,9 +129,9 @@ class CurriculumConfig(_Options):
     """Exponent on the mixed-group probability in the draw; 0 draws evenly from the window."""
     per_token: bool = False
     """Divide the weight of a problem by the expected length of its responses: information per token."""
-    rest: int = Field(default=3, ge=0)
+    rest: int = Field(default=4, ge=0)
     """Steps for which a problem just drawn is not drawn again."""
-    explore: Share = 0.05
+    explore: Share = 0.02
     """Share of the draws that go by posterior variance, in or out of the window."""
     review: Share = 0.03
     """Share of the draws that re-examine retired problems and deferred ones whose rest is over."""
