@@ -9,6 +9,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rollout.options import Rollout, VllmOptions
+
 Mode = Literal["thinking", "nothink"]
 
 
@@ -43,6 +45,10 @@ class EvalConfig(BaseModel):
     max_per_domain: int | None = Field(default=None, ge=1)
     """Most problems of a domain, drawn evenly over its tiers; absent, all."""
 
+    rollout: Rollout = "transformers"
+    """Engine that generates the responses (docs/rollout.md)."""
+    vllm: VllmOptions = Field(default_factory=VllmOptions)
+    """Options of the vLLM engine."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)

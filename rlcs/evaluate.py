@@ -16,6 +16,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rlcs.engines import build_engine
 from rlcs.eval_config import EvalConfig
 from rlcs.eval_summary import GREEDY, RESPONSES, Scores, console_tables, natural, summarise
 from rlcs.problems import Problem, check_references, load_problems
@@ -24,9 +25,7 @@ from rlcs.rollout_log import parquet_bytes
 from rlcs.scoring import ScoredRollouts, question_of, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
-from rollout.forward import load_policy
 from rollout.messages import parts_of
-from rollout.transformers_engine import TransformersEngine
 from sft.checkpoint import resolve_model
 from sft.progress import ESTIMATE_SECONDS
 from sft.rundir import RunDir
@@ -66,9 +65,8 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
     checkpoint = resolve_model(config.model)
     clock = Clock(config.device)
     with clock("load"):
-        model, processor = load_policy(str(checkpoint), device=config.device, dtype=config.dtype)
-    renderer = ChatRenderer(processor)
-    engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
+        renderer = ChatRenderer.from_pretrained(checkpoint)
+        engine = build_engine(config, checkpoint, renderer)
     pool = scoring_pool(config)
     length = config.think_tokens + config.answer_tokens + 4
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rewards import ScorePool
+from rlcs.engines import build_engine
 from rlcs.grade_batches import Batch, batches_of
 from rlcs.grade_config import GradeConfig
 from rlcs.grade_progress import Counts, ProgressFile, weights_digest
@@ -25,8 +26,6 @@ from rlcs.progress import Clock
 from rlcs.scoring import ScoredRollouts, score_rollouts
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
-from rollout.forward import load_policy
-from rollout.transformers_engine import TransformersEngine
 from sft.checkpoint import resolve_model
 
 
@@ -82,9 +81,8 @@ def _generate(
 ) -> None:
     """Generates and scores the batches that are not in `done`, and puts them there and in the file."""
     clock = Clock(config.device)
-    model, processor = load_policy(str(checkpoint), device=config.device, dtype=config.dtype)
-    renderer = ChatRenderer(processor)
-    engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
+    renderer = ChatRenderer.from_pretrained(checkpoint)
+    engine = build_engine(config, checkpoint, renderer)
     pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
     sampling = SamplingParams(config.temperature, config.top_p, config.think_tokens + config.answer_tokens + 4)
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)

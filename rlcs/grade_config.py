@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlcs.eval_config import Mode
 from rlcs.grades import DEFAULT_TIERS, Tiers
+from rollout.options import Rollout, VllmOptions
 
 
 class GradeConfig(BaseModel):
@@ -44,8 +45,10 @@ class GradeConfig(BaseModel):
     keep_tiers: bool = False
     """Leave each problem the tier it has."""
 
-    rollout: Literal["transformers"] = "transformers"
-    """Engine that generates the responses."""
+    rollout: Rollout = "transformers"
+    """Engine that generates the responses (docs/rollout.md)."""
+    vllm: VllmOptions = Field(default_factory=VllmOptions)
+    """Options of the vLLM engine."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature."""
     top_p: float = Field(default=1.0, gt=0, le=1)

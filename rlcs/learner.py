@@ -53,6 +53,7 @@ class _Totals:
     entropy: float = 0.0
     gap_sum: float = 0.0
     gap_max: float = 0.0
+    gap_kl: float = 0.0
     gap_tokens: int = 0
     packed_tokens: int = 0
 
@@ -123,6 +124,7 @@ class Learner:
             "entropy": totals.entropy / tokens,
             "logprob_gap_mean": totals.gap_sum / max(totals.gap_tokens, 1),
             "logprob_gap_max": totals.gap_max,
+            "rollout_kl": totals.gap_kl / max(totals.gap_tokens, 1),
             "trained_tokens": float(tokens),
             "packed_tokens": float(totals.packed_tokens),
         }
@@ -164,9 +166,10 @@ class Learner:
             totals.stats = stats if totals.stats is None else totals.stats + stats
             totals.entropy += float(entropy_T.detach().sum())
             if measure_gap:  # before any update of this step, so that weights are those that sampled
-                gap_T = (logprobs_T.detach() - rollout_T).abs()
-                totals.gap_sum += float(gap_T.sum())
-                totals.gap_max = max(totals.gap_max, float(gap_T.max()))
+                gap_T = logprobs_T.detach() - rollout_T
+                totals.gap_sum += float(gap_T.abs().sum())
+                totals.gap_max = max(totals.gap_max, float(gap_T.abs().max()))
+                totals.gap_kl += float((gap_T.clamp(max=20.0).exp() - 1.0 - gap_T).sum())
                 totals.gap_tokens += len(gap_T)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
         if not math.isfinite(norm):

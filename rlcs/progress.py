@@ -91,6 +91,22 @@ class SignalWatch:
         return found
 
 
+MISMATCH = 0.01
+"""KL(rollout || trainer), nats a token, from which the two are said to disagree; float32 gives 1e-9."""
+
+
+def mismatch_notice(step: int, metrics: Mapping[str, float]) -> str | None:
+    """A sentence when the rollout engine's log-probabilities are not those of the trainer's weights."""
+    kl = metrics.get("policy/rollout_kl", 0.0)
+    if kl < MISMATCH:
+        return None
+    return (
+        f"step {step}: the rollout engine and the trainer disagree: KL {kl:.3g} nats a token, largest gap "
+        f"{metrics['policy/logprob_gap_max']:.3g}. Likely causes: the engine computes in another dtype, serves older weights, "
+        "or samples with top_p below 1; correct small gaps with old_logprobs: trainer and importance_cap"
+    )
+
+
 @contextmanager
 def progress(
     console: Console, total: int, done: int, domains: Sequence[str]
@@ -102,7 +118,7 @@ def progress(
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
             console.print(step_line(step, metrics, domains), highlight=False, soft_wrap=True)
-            for notice in watch.notices(step, metrics):
+            for notice in filter(None, [*watch.notices(step, metrics), mismatch_notice(step, metrics)]):
                 console.print(f"[yellow]{escape(notice)}[/yellow]", highlight=False, soft_wrap=True)
             bar.update(task, completed=step + 1, description=f"rl  reward {metrics.get('reward', float('nan')):.3f}")
 

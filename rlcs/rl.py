@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from rlcs.difficulty import Difficulty
+from rlcs.engines import build_engine
 from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
 from rlcs.objective import group_advantages
@@ -27,7 +28,6 @@ from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, score_rollouts, s
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.forward import load_policy
-from rollout.transformers_engine import TransformersEngine
 from sft.checkpoint import resolve_model
 from sft.rundir import RunDir
 
@@ -44,9 +44,10 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     run = RunDir(config.out, resume=resume, loggers=config.loggers)
     checkpoint = run.last_checkpoint() if resume else None
     problems = load_problems(config.problems)
-    model, processor = load_policy(str(checkpoint or resolve_model(config.model)), device=config.device, dtype=config.dtype)
+    start_from = checkpoint or resolve_model(config.model)
+    model, processor = load_policy(str(start_from), device=config.device, dtype=config.dtype)
     renderer = ChatRenderer(processor)
-    engine = TransformersEngine(model, renderer, max_batch=config.rollout_batch)
+    engine = build_engine(config, start_from, renderer, model)
     thinking_N = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
     learner, sampler = Learner(model, config), build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)

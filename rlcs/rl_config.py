@@ -15,6 +15,7 @@ from rlcs.samplers.options import (
     PoolsConfig,
     Share,
 )
+from rollout.options import Rollout, VllmOptions
 
 
 class _Section(BaseModel):
@@ -84,8 +85,10 @@ class RlConfig(_Section):
     dps: DpsConfig = Field(default_factory=DpsConfig)
     """Options of the dps sampler."""
 
-    rollout: Literal["transformers"] = "transformers"
-    """Engine that generates the responses."""
+    rollout: Rollout = "transformers"
+    """Engine that generates the responses (docs/rollout.md)."""
+    vllm: VllmOptions = Field(default_factory=VllmOptions)
+    """Options of the vLLM engine."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature; log-probabilities are taken at it as well."""
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -1,6 +1,9 @@
-"""Thinking budget (force answering), for a batch of sequences decoded in step. Axis suffix: B sequences."""
+"""Thinking budget (force answering), for a batch of sequences decoded in step and for one response. Axis suffix: B
+sequences.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -15,6 +18,22 @@ def initial_phase(prefill: str, *, thinking: bool) -> int:
     if not thinking or "</think>" in prefill:
         return ANSWERING
     return THINKING if "<think>" in prefill else OPENING
+
+
+@dataclass(frozen=True)
+class BudgetTokens:
+    """Token ids the budget works with: <think>, </think>, what is inserted when a thought runs over (beginning with
+    </think>), and the end of a turn.
+    """
+
+    open_id: int
+    close_id: int
+    forced_ids: tuple[int, ...]
+    end_id: int
+
+    def __post_init__(self) -> None:
+        if not self.forced_ids or self.forced_ids[0] != self.close_id:
+            raise ValueError(f"forced tokens are {list(self.forced_ids)}; expected </think> (id {self.close_id}) first")
 
 
 class BudgetTracker:
@@ -61,3 +80,44 @@ class BudgetTracker:
         """Drops every sequence but those at `rows` (int64 indices)."""
         self._phase_B, self._thought_B = self._phase_B[rows], self._thought_B[rows]
         self._answered_B, self._inserted_B = self._answered_B[rows], self._inserted_B[rows]
+
+
+class ResponseBudget:
+    """The same rules for one response decoded by an engine that hands out its tokens: which token must come next.
+
+    `push` takes every token in turn; `due` then says what the next one has to be (None: it is free). When the answer's
+    tokens are spent `due` is `end_id`, which the engine takes for a stop token and `replayed` takes off again.
+    """
+
+    __slots__ = ("_answered", "_inserted", "_limits", "_phase", "_rules", "_thought")
+
+    def __init__(self, phase: int, budget: ThinkingBudget, rules: BudgetTokens) -> None:
+        self._phase, self._rules = phase, rules
+        self._limits = tuple(_NO_LIMIT if limit is None else limit for limit in (budget.think_tokens, budget.answer_tokens))
+        self._thought = self._answered = self._inserted = 0
+
+    def due(self) -> int | None:
+        if self._phase == FORCING or (self._phase == THINKING and self._thought >= self._limits[0]):
+            return self._rules.forced_ids[self._inserted]
+        return self._rules.end_id if self._answered >= self._limits[1] else None
+
+    @property
+    def spent(self) -> bool:
+        """Whether the answer's tokens are used up."""
+        return self._answered >= self._limits[1]
+
+    def push(self, token: int) -> bool:
+        """Takes the next token; -> whether it was forced."""
+        rules = self._rules
+        if self._phase == FORCING or (self._phase == THINKING and self._thought >= self._limits[0]):
+            self._inserted += 1
+            self._phase = ANSWERING if self._inserted == len(rules.forced_ids) else FORCING
+            return True
+        if self._phase == ANSWERING:
+            self._answered += 1
+        elif token == rules.close_id:
+            self._phase = ANSWERING
+        else:
+            self._thought += self._phase == THINKING or token != rules.open_id
+            self._phase = THINKING
+        return False

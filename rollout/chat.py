@@ -99,6 +99,11 @@ class ChatRenderer:
         """Id of a token that the vocabulary holds as one special token, else None."""
         return self.special.id_of.get(token)
 
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a patch of an image or of a video's frame; None for a text-only model."""
+        return self._placeholders.get("image")
+
     def suppressed_ids(self, vocabulary: int) -> np.ndarray:
         """Ids (int64) a policy must never emit: media placeholders, which would ask for pixels, and unused rows of the
         head.

@@ -182,6 +182,14 @@ def test_importance_cap_scales_tokens_by_how_unlikely_the_rollout_found_them(sam
     assert_same({name: gradient / np.e for name, gradient in plain.items()}, weighted, rtol=2e-3)
 
 
+def test_mismatch_with_the_rollout_engine_is_measured_as_a_divergence(samples: list[TrainSample]) -> None:
+    """An engine that reports every token e^0.1 likelier: k3 of a log ratio of -0.1."""
+    shifted = [TrainSample(sample.encoded, sample.rollout_logprobs + 0.1, sample.advantage) for sample in samples]
+    metrics = Learner(fresh_model(), settings()).update(shifted, 0, np.random.default_rng(0))
+    assert metrics["rollout_kl"] == pytest.approx(np.exp(-0.1) - 1 + 0.1, rel=1e-2)
+    assert metrics["logprob_gap_mean"] == pytest.approx(0.1, rel=1e-2)
+
+
 @pytest.mark.parametrize("old_logprobs", ["rollout", "trainer"])
 def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(samples: list[TrainSample], old_logprobs: str) -> None:
     metrics = {}

@@ -12,7 +12,7 @@ from rich.console import Console
 from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
 from rlcs.problems import Problem
-from rlcs.progress import SignalWatch
+from rlcs.progress import SignalWatch, mismatch_notice
 from rlcs.rl import advantages_of, build_sampler, train_samples
 from rlcs.rl_config import DifficultyConfig, RlConfig
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
@@ -136,6 +136,13 @@ def test_a_domain_without_signal_is_named_after_five_steps_and_at_each_doubling(
     assert "domain gui for 5 steps (15 all-wrong groups)" in said[4][0]
     watch.notices(12, {**silent, "gui/mixed_fraction": 0.1})
     assert watch.notices(13, silent) == []
+
+
+def test_a_rollout_engine_that_disagrees_with_the_trainer_is_reported_with_likely_causes() -> None:
+    assert mismatch_notice(3, {"policy/rollout_kl": 1e-3, "policy/logprob_gap_max": 0.5}) is None
+    assert mismatch_notice(3, {}) is None  # a step without anything to train on
+    said = mismatch_notice(3, {"policy/rollout_kl": 0.02, "policy/logprob_gap_max": 1.5})
+    assert said is not None and said.startswith("step 3:") and "0.02" in said and "another dtype" in said
 
 
 def test_a_metric_without_a_single_known_value_is_left_out() -> None:

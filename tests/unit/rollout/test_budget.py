@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rollout.budget import ANSWERING, OPENING, THINKING, BudgetTracker, initial_phase
+from rollout.budget import ANSWERING, OPENING, THINKING, BudgetTokens, BudgetTracker, ResponseBudget, initial_phase
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.transformers_engine import TransformersEngine
 
@@ -128,3 +130,30 @@ def test_max_new_tokens_bounds_a_response_under_a_larger_budget(nano, renderer, 
         generator=torch.Generator().manual_seed(0),
     )
     assert max(len(completion.token_ids) for completion in drawn) == 7
+
+
+@given(
+    sampled=st.lists(st.sampled_from([OPEN, CLOSE, NEWLINE, WORD]), min_size=1, max_size=20),
+    think=st.none() | st.integers(0, 5),
+    answer=st.none() | st.integers(1, 5),
+    phase=st.sampled_from([OPENING, THINKING, ANSWERING]),
+)
+def test_one_response_at_a_time_goes_the_way_of_the_batch(sampled, think, answer, phase):
+    budget = ThinkingBudget(think, answer)
+    tokens, forced, spent = run(sampled, budget, phase=phase)
+    rules = BudgetTokens(OPEN, CLOSE, (CLOSE, NEWLINE), end_id=99)
+    response, mine, flags = ResponseBudget(phase, budget, rules), [], []
+    for token in sampled:
+        if response.spent:
+            break
+        due = response.due()
+        mine.append(token if due is None else due)
+        flags.append(response.push(mine[-1]))
+    assert (mine, flags) == (tokens, forced)
+    assert response.spent == (spent is not None)
+    assert not response.spent or response.due() == 99
+
+
+def test_forced_tokens_must_begin_with_the_closing_tag():
+    with pytest.raises(ValueError, match="expected </think> \\(id 2\\) first"):
+        BudgetTokens(OPEN, CLOSE, (NEWLINE,), end_id=99)

