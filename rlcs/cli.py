@@ -68,7 +68,14 @@ def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, 
 
 
 @app.command("eval")
-def evaluate(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def evaluate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    think_budget: Annotated[
+        str | None, typer.Option(help="thinking budgets to compare, in tokens: 0,32,64; a plot of accuracy against them")
+    ] = None,
+) -> None:
     """pass@1, pass@k and greedy accuracy per domain, level and mode (docs/evaluation.md)."""
     from rlcs.config import load_config
     from rlcs.eval_config import EvalConfig
@@ -79,10 +86,15 @@ def evaluate(config: ConfigFile, overrides: Overrides = None, dry_run: DryRun = 
 
         print_plan(Console(), settings, eval_plan(settings))
         return
-    from rlcs.evaluate import run_eval
-
     _hide_loading_bars()
-    run_eval(settings)
+    if think_budget is not None:
+        from rlcs.budget_eval import parse_budgets, run_budget_eval
+
+        run_budget_eval(settings, parse_budgets(think_budget))
+    else:
+        from rlcs.evaluate import run_eval
+
+        run_eval(settings)
     _say(f"written: {settings.out}")
 
 

@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rlcs.progress import Clock
 from rlcs.rollout_log import parquet_bytes
 from rlcs.scoring import ScoredRollouts, question_of, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
-from rollout.engine import SamplingParams, ThinkingBudget
+from rollout.engine import Engine, SamplingParams, ThinkingBudget
 from rollout.messages import parts_of
 from sft.checkpoint import resolve_model
 from sft.progress import ESTIMATE_SECONDS
@@ -50,8 +50,16 @@ class Evaluation:
         return cls(config, summary, pq.read_table(path / "responses.parquet"))
 
 
-def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluation:
-    """Evaluates `config.model` on `config.problems`, prints the tables and writes `config.out`.
+def run_eval(
+    config: EvalConfig,
+    *,
+    console: Console | None = None,
+    serving: tuple[Engine, ChatRenderer] | None = None,
+    tables: bool = True,
+) -> Evaluation:
+    """Evaluates `config.model` on `config.problems`, prints the tables (with `tables`) and writes `config.out`.
+
+    `serving`: an engine that serves the model already, with its renderer; it stays open.
 
     Problems are taken in the order of domain, tier and id, and each mode has random generators of its own, so neither the
     order of the problem file nor the other mode changes a response. Raises ValueError for a reference that its own verifier
@@ -65,8 +73,8 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
     checkpoint = resolve_model(config.model)
     clock = Clock(config.device)
     with clock("load"):
-        renderer = ChatRenderer.from_pretrained(checkpoint)
-        engine = build_engine(config, checkpoint, renderer)
+        renderer = serving[1] if serving else ChatRenderer.from_pretrained(checkpoint)
+        engine = serving[0] if serving else build_engine(config, checkpoint, renderer)
     pool = scoring_pool(config)
     length = config.think_tokens + config.answer_tokens + 4
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
@@ -76,7 +84,7 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
 
     rows: list[dict[str, Any]] = []
     total = len(problems) * len(config.modes) * sum(n for n, _ in passes)
-    with closing(engine), pool, _bar(console) as bar:
+    with nullcontext() if serving else closing(engine), pool, _bar(console) as bar:
         task = bar.add_task("eval", total=total)
         for mode in config.modes:
             generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed}/{mode}".encode()))
@@ -95,7 +103,7 @@ def run_eval(config: EvalConfig, *, console: Console | None = None) -> Evaluatio
                     bar.update(task, advance=len(chunk) * n)
 
     evaluation = write_evaluation(config, rows, model=str(checkpoint), costs=_costs(clock, rows))
-    for table in console_tables(evaluation.summary["groups"]):
+    for table in console_tables(evaluation.summary["groups"]) if tables else ():
         console.print(table)
     return evaluation
 

@@ -43,7 +43,7 @@ def rl_plan(config: RlConfig) -> Plan:
         ("steps", f"{config.steps:,} of {config.groups_per_step} groups of {config.group_size}"),
         ("rollouts a step", f"{least:,}" if most == least else f"{least:,} to {most:,.0f} (oversampling)"),
         ("rollouts in all", f"at most {config.steps * most:,.0f}"),
-        ("tokens a response", f"at most {config.think_tokens + config.answer_tokens + 4}"),
+        ("tokens a response", f"at most {config.most_think_tokens + config.answer_tokens + 4}"),
         ("run directory", _presence(config.out)),
     ]
 

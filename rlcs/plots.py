@@ -86,6 +86,39 @@ def pass_rates_png(levels: Mapping[str, Mapping[str, Pair]], whole: Mapping[str,
         return _png(figure)
 
 
+def budgets_png(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """pass@1 against the thinking budget, a line with its 95% band a domain; beside it the share of thoughts that were cut.
+
+    `rows` as from `rlcs.budget_eval.budget_rows`.
+    """
+    domains = list(dict.fromkeys(row["domain"] for row in rows))
+    palette = colours([domain for domain in domains if domain != "all"]) | {"all": "#222222"}
+    budgets = sorted({row["budget"] for row in rows})
+    with mpl.rc_context(STYLE):
+        figure, (rates, cuts) = _panels(2, height=3.4, share_y=False)
+        for domain in domains:
+            mine = sorted((row for row in rows if row["domain"] == domain), key=lambda row: row["budget"])
+            places = [budgets.index(row["budget"]) for row in mine]
+            found = np.array(
+                [
+                    [np.nan if row["pass_at_1"][key] is None else row["pass_at_1"][key] for key in ("mean", "low", "high")]
+                    for row in mine
+                ],
+                np.float64,
+            )
+            line: dict[str, Any] = {"color": palette[domain], "marker": "o", "linewidth": 2.4 if domain == "all" else 1.8}
+            rates.plot(places, 100 * found[:, 0], label=domain, **line)
+            rates.fill_between(places, 100 * found[:, 1], 100 * found[:, 2], color=palette[domain], alpha=0.12, linewidth=0)
+            cuts.plot(places, [100 * row["forced"] for row in mine], **line)
+        for axes, label in ((rates, "pass@1 (%)"), (cuts, "thoughts cut (%)")):
+            axes.set_ylabel(label)
+            axes.set_ylim(0, 100)
+            axes.set_xticks(range(len(budgets)), [str(budget) for budget in budgets])
+            axes.set_xlabel("thinking budget (tokens)")
+        rates.legend()
+        return _png(figure)
+
+
 def difficulty_png(beliefs: Mapping[str, Mapping[int, np.ndarray]], window: tuple[float, float] | None) -> bytes:
     """Histogram of the posterior mean pass rates of all training problems over steps, a heat map a domain.
 

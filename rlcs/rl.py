@@ -24,7 +24,7 @@ from rlcs.rl_config import RlConfig
 from rlcs.rl_state import RunState
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import SAMPLERS, Sampler
-from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, score_rollouts, scoring_pool
+from rlcs.scoring import TRAINED, PendingScores, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.forward import load_policy
@@ -54,8 +54,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     state = RunState(problems, thinking_N, learner, sampler, rng, generator)
     start = state.restore(checkpoint) if checkpoint else 0
     engine.update_weights(model.named_parameters(), start)
-    sampling = SamplingParams(config.temperature, config.top_p, config.think_tokens + config.answer_tokens + 4)
-    budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
+    sampling = SamplingParams(config.temperature, config.top_p, config.most_think_tokens + config.answer_tokens + 4)
     pool = scoring_pool(config)
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
@@ -74,10 +73,13 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                         renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinks), id=problem.id)
                         for problem, thinks in zip(chosen, thinking_N[wanted], strict=True)
                     ]
+                    budgets = draw_budgets(config, len(prompts), rng)
                 with clock("generate"):
-                    completions = engine.generate(prompts, config.group_size, sampling, budget, generator=generator)
+                    pending = PendingScores(pool, chosen, prompts)
+                    for position, group in engine.stream(prompts, config.group_size, sampling, budgets, generator=generator):
+                        pending.add(position, group)
                 with clock("score"):
-                    scored = score_rollouts(pool, wanted, chosen, prompts, completions)
+                    scored = pending.collect(wanted)
                     rollouts = scored if rollouts is None else rollouts + scored
                 with clock("select"):
                     sampler.observe(wanted, scored.outcomes_PG, policy_version=step, tokens_P=scored.tokens_P)
@@ -135,6 +137,15 @@ def build_sampler(config: RlConfig, problems: Sequence[Problem], thinking_N: np.
     section = {"uniform": None, "rlcs": "curriculum"}.get(config.sampler, config.sampler.replace("-", "_"))
     options = getattr(config, section).model_dump() if section else {}
     return SAMPLERS[config.sampler](domains, difficulty, **common, **options)
+
+
+def draw_budgets(config: RlConfig, prompts: int, rng: np.random.Generator) -> list[ThinkingBudget]:
+    """A thinking budget for each prompt: the configured one, or one drawn evenly from the configured range."""
+    if isinstance(config.think_tokens, int):
+        return [ThinkingBudget(config.think_tokens, config.answer_tokens)] * prompts
+    low, high = config.think_tokens
+    drawn = rng.integers(low, high, prompts, endpoint=True).tolist()
+    return [ThinkingBudget(think_tokens, config.answer_tokens) for think_tokens in drawn]
 
 
 def advantages_of(rollouts: ScoredRollouts, config: RlConfig) -> np.ndarray:

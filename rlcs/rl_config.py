@@ -1,7 +1,7 @@
 """Configuration of `rlcs rl`: one line of doc under each field, defaults that work. Unknown keys are refused."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -95,8 +95,8 @@ class RlConfig(_Section):
     """Nucleus of the sampling distribution; below 1 needs `old_logprobs: trainer`."""
     nothink_ratio: Share = 0.25
     """Fraction of the problems, of every domain and tier, that are posed in non-thinking form (`/nothink`)."""
-    think_tokens: int = Field(default=192, ge=0)
-    """Thinking budget; past it `</think>` is forced."""
+    think_tokens: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = 192
+    """Thinking budget; past it `</think>` is forced. [low, high] draws one for each group, to teach any length."""
     answer_tokens: int = Field(default=96, ge=1)
     """Tokens a response may hold after its thought."""
     rollout_batch: int = Field(default=512, ge=1)
@@ -151,8 +151,15 @@ class RlConfig(_Section):
     loggers: list[Literal["tensorboard"]] = ["tensorboard"]
     """Where metrics go besides metrics.jsonl."""
 
+    @property
+    def most_think_tokens(self) -> int:
+        """The largest thinking budget a response can have."""
+        return self.think_tokens if isinstance(self.think_tokens, int) else self.think_tokens[1]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if not isinstance(self.think_tokens, int) and self.think_tokens[0] > self.think_tokens[1]:
+            raise ValueError(f"think_tokens is {list(self.think_tokens)}; expected the lower budget first")
         if self.top_p < 1.0 and self.old_logprobs == "rollout":
             raise ValueError(
                 f"top_p is {self.top_p}: the rollout's log-probabilities are then renormalised over the nucleus, the "

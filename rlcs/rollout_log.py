@@ -36,6 +36,7 @@ def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str])
     completions = [completion for p in chosen for completion in rollouts.completions[p]]
     verdicts = [verdict for p in chosen for verdict in rollouts.verdicts[p]]
     mixed = [fates[p] in (TRAINED, SURPLUS) for p in chosen]
+    forced = [bool(completion.forced.any()) for completion in completions]
     found = {
         "reward": _mean(verdict.score for verdict in verdicts if verdict.score is not None),
         "pass_rate": _mean(verdict.correct for verdict in verdicts if verdict.correct is not None),
@@ -45,7 +46,10 @@ def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str])
         "entropy": -_mean(np.concatenate([completion.logprobs[~completion.forced] for completion in completions])),
         "response_length": _mean(len(completion.token_ids) for completion in completions),
         "truncated_fraction": _mean(completion.finish_reason == "length" for completion in completions),
-        "forced_fraction": _mean(bool(completion.forced.any()) for completion in completions),
+        "forced_fraction": _mean(forced),
+        "forced_pass_rate": _mean(
+            verdict.correct for verdict, cut in zip(verdicts, forced, strict=True) if cut and verdict.correct is not None
+        ),
         "groups_generated": float(len(chosen)),
         "groups_trained": float(sum(fates[p] == TRAINED for p in chosen)),
         **_spent(rollouts, chosen, fates),

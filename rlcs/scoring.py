@@ -3,7 +3,9 @@ group.
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,22 +79,47 @@ def score_rollouts(
     completions: Sequence[Sequence[Completion]],
 ) -> ScoredRollouts:
     """Verdicts of all completions, in one batch over the pool's processes."""
-    rows = [
-        {
-            "id": problem.id,
-            "domain": problem.domain,
-            "answer": problem.answer,
-            "response": completion.text,
-            "question": question_of(problem),
-            "verifier": problem.verifier,
-            "verifier_args": problem.verifier_args,
-        }
-        for problem, group in zip(problems, completions, strict=True)
-        for completion in group
-    ]
+    rows = [row for problem, group in zip(problems, completions, strict=True) for row in _rows(problem, group)]
     verdicts = iter(pool.score_batch(rows))
     grouped = [[next(verdicts) for _ in group] for group in completions]
     return ScoredRollouts(indices, problems, prompts, completions, grouped)
+
+
+class PendingScores:
+    """Groups that are scored while others are still being generated: `add` each as it comes, then `collect` all.
+
+    A group is handed to the pool by a thread of its own, so that the one that generates goes on.
+    """
+
+    def __init__(self, pool: ScorePool, problems: Sequence[Problem], prompts: Sequence[Prompt]) -> None:
+        self._pool, self._problems, self._prompts = pool, problems, prompts
+        self._threads = ThreadPoolExecutor(pool.workers + 1, thread_name_prefix="pending")
+        self._groups: dict[int, tuple[Sequence[Completion], Future[list[Verdict]]]] = {}
+
+    def add(self, position: int, group: Sequence[Completion]) -> None:
+        """The completions of the problem at `position`."""
+        self._groups[position] = group, self._threads.submit(self._pool.score_batch, _rows(self._problems[position], group))
+
+    def collect(self, indices: np.ndarray) -> ScoredRollouts:
+        """All groups in the order of the problems; `indices` int64 [P] as in `ScoredRollouts`. Raises what scoring raised."""
+        found = [self._groups[position] for position in range(len(self._problems))]
+        try:
+            verdicts = [verdicts.result() for _, verdicts in found]
+        finally:
+            self._threads.shutdown(cancel_futures=True)
+        return ScoredRollouts(indices, self._problems, self._prompts, [group for group, _ in found], verdicts)
+
+
+def _rows(problem: Problem, group: Sequence[Completion]) -> list[dict[str, Any]]:
+    shared = {
+        "id": problem.id,
+        "domain": problem.domain,
+        "answer": problem.answer,
+        "question": question_of(problem),
+        "verifier": problem.verifier,
+        "verifier_args": problem.verifier_args,
+    }
+    return [{**shared, "response": completion.text} for completion in group]
 
 
 def group_fates(rollouts: ScoredRollouts, sampler: Sampler, n: int) -> list[str]:

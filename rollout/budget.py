@@ -13,11 +13,24 @@ OPENING, THINKING, FORCING, ANSWERING = range(4)
 _NO_LIMIT = torch.iinfo(torch.int64).max
 
 
+def budgets_of(budget: ThinkingBudget | Sequence[ThinkingBudget] | None, prompts: int) -> list[ThinkingBudget]:
+    """One budget for each of `prompts` prompts. Raises ValueError for another number of them."""
+    if budget is None or isinstance(budget, ThinkingBudget):
+        return [budget or ThinkingBudget()] * prompts
+    if len(budget) != prompts:
+        raise ValueError(f"{len(budget)} budgets for {prompts} prompts; give one, or one for each")
+    return list(budget)
+
+
 def initial_phase(prefill: str, *, thinking: bool) -> int:
     """Where a response stands when its prompt ends: a `/nothink` prompt is already past the thought."""
     if not thinking or "</think>" in prefill:
         return ANSWERING
     return THINKING if "<think>" in prefill else OPENING
+
+
+def _limit(tokens: int | None) -> int:
+    return _NO_LIMIT if tokens is None else tokens
 
 
 @dataclass(frozen=True)
@@ -39,28 +52,24 @@ class BudgetTokens:
 class BudgetTracker:
     """Follows each sequence through <think>, thought, </think> and answer, and replaces sampled tokens by forced ones.
 
-    `phases_B`: int64 from `initial_phase`; `open_id`, `close_id`: the tokens <think> and </think>; `forced_ids`: what
-    is inserted when the thought runs over, beginning with `close_id`. The first token of a response is never replaced,
+    `phases_B`: int64 from `initial_phase`; `budgets`: one a sequence. The first token of a response is never replaced,
     so that <think> can open; a response that opens with anything else is thinking from that token on.
     """
 
-    def __init__(
-        self, phases_B: torch.Tensor, budget: ThinkingBudget, *, open_id: int, close_id: int, forced_ids: Sequence[int]
-    ) -> None:
-        if not forced_ids or forced_ids[0] != close_id:
-            raise ValueError(f"forced tokens are {list(forced_ids)}; expected </think> (id {close_id}) first")
+    def __init__(self, phases_B: torch.Tensor, budgets: Sequence[ThinkingBudget], tokens: BudgetTokens) -> None:
+        device = phases_B.device
         self._phase_B = phases_B.clone()
         self._thought_B = torch.zeros_like(phases_B)
         self._answered_B = torch.zeros_like(phases_B)
         self._inserted_B = torch.zeros_like(phases_B)
-        self._forced_ids = torch.tensor(forced_ids, device=phases_B.device)
-        self._open_id, self._close_id = open_id, close_id
-        self._think_limit = _NO_LIMIT if budget.think_tokens is None else budget.think_tokens
-        self._answer_limit = _NO_LIMIT if budget.answer_tokens is None else budget.answer_tokens
+        self._forced_ids = torch.tensor(tokens.forced_ids, device=device)
+        self._open_id, self._close_id = tokens.open_id, tokens.close_id
+        limits = [[_limit(budget.think_tokens), _limit(budget.answer_tokens)] for budget in budgets]
+        self._think_limit_B, self._answer_limit_B = torch.tensor(limits, device=device).reshape(-1, 2).unbind(1)
 
     def step(self, sampled_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """One token of each sequence -> (tokens int64 [B], forced bool [B], answer budget spent bool [B])."""
-        due_B = (self._phase_B == THINKING) & (self._thought_B >= self._think_limit)
+        due_B = (self._phase_B == THINKING) & (self._thought_B >= self._think_limit_B)
         phase_B = torch.where(due_B, FORCING, self._phase_B)
         forced_B = phase_B == FORCING
         insert_B = self._forced_ids[self._inserted_B.clamp(max=len(self._forced_ids) - 1)]
@@ -74,12 +83,13 @@ class BudgetTracker:
         closes_B = (in_thought_B & (tokens_B == self._close_id)) | (forced_B & (self._inserted_B == len(self._forced_ids)))
         phase_B = torch.where(in_thought_B, THINKING, phase_B)
         self._phase_B = torch.where(closes_B, ANSWERING, phase_B)
-        return tokens_B, forced_B, self._answered_B >= self._answer_limit
+        return tokens_B, forced_B, self._answered_B >= self._answer_limit_B
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drops every sequence but those at `rows` (int64 indices)."""
         self._phase_B, self._thought_B = self._phase_B[rows], self._thought_B[rows]
         self._answered_B, self._inserted_B = self._answered_B[rows], self._inserted_B[rows]
+        self._think_limit_B, self._answer_limit_B = self._think_limit_B[rows], self._answer_limit_B[rows]
 
 
 class ResponseBudget:
@@ -93,7 +103,7 @@ class ResponseBudget:
 
     def __init__(self, phase: int, budget: ThinkingBudget, rules: BudgetTokens) -> None:
         self._phase, self._rules = phase, rules
-        self._limits = tuple(_NO_LIMIT if limit is None else limit for limit in (budget.think_tokens, budget.answer_tokens))
+        self._limits = (_limit(budget.think_tokens), _limit(budget.answer_tokens))
         self._thought = self._answered = self._inserted = 0
 
     def due(self) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+from rollout.budget import BudgetTokens
 from rollout.encoded import Encoded, Prompt
 from rollout.media import Media, MediaError, MediaLoader
 from rollout.messages import Message, check_messages, parts_of, text_of
@@ -98,6 +99,13 @@ class ChatRenderer:
     def token_id(self, token: str) -> int | None:
         """Id of a token that the vocabulary holds as one special token, else None."""
         return self.special.id_of.get(token)
+
+    def budget_tokens(self) -> BudgetTokens:
+        """What a thinking budget works with. Raises ValueError where <think> and </think> are not single tokens."""
+        open_id, close_id = self.token_id("<think>"), self.token_id("</think>")
+        if open_id is None or close_id is None:
+            raise ValueError("a thinking budget needs <think> and </think> as single tokens; add them to the tokenizer")
+        return BudgetTokens(open_id, close_id, tuple(self.special.encode("</think>\n")), self.special.end_of_turn_id)
 
     @property
     def image_token_id(self) -> int | None:

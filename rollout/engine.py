@@ -1,6 +1,6 @@
 """What every rollout engine takes and gives. Axis suffixes: T tokens of a completion."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -44,6 +44,10 @@ class ThinkingBudget:
     think_tokens: int | None = None
     answer_tokens: int | None = None
 
+    @property
+    def unlimited(self) -> bool:
+        return self.think_tokens is None and self.answer_tokens is None
+
     def __post_init__(self) -> None:
         if self.think_tokens is not None and self.think_tokens < 0:
             raise ValueError(f"think_tokens is {self.think_tokens}; expected None or a number >= 0")
@@ -77,11 +81,26 @@ class Engine(Protocol):
         prompts: Sequence[Prompt],
         n: int,
         sampling: SamplingParams,
-        budget: ThinkingBudget | None = None,
+        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
         *,
         generator: torch.Generator,
     ) -> list[list[Completion]]:
-        """`n` completions of each prompt, in the order of the prompts. All randomness comes from `generator`."""
+        """`n` completions of each prompt, in the order of the prompts. All randomness comes from `generator`.
+
+        `budget`: one for all, or one for each prompt.
+        """
+        ...
+
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """As `generate`, but (index of the prompt, its completions) as groups are done, so that scoring can begin."""
         ...
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:

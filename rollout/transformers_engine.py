@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
-from rollout.budget import BudgetTracker, initial_phase
+from rollout.budget import BudgetTracker, budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
 from rollout.engine import Completion, SamplingParams, ThinkingBudget
@@ -57,28 +57,43 @@ class TransformersEngine:
     def close(self) -> None:
         """Nothing to free: caches live only during `generate`."""
 
-    @torch.no_grad()
     def generate(
         self,
         prompts: Sequence[Prompt],
         n: int,
         sampling: SamplingParams,
-        budget: ThinkingBudget | None = None,
+        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
         *,
         generator: torch.Generator,
     ) -> list[list[Completion]]:
         """`n` completions of each prompt, in the order of `prompts`; every draw comes from `generator`."""
+        completions: list[list[Completion]] = [[] for _ in prompts]
+        for index, group in self.stream(prompts, n, sampling, budget, generator=generator):
+            completions[index] = group
+        return completions
+
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
+        *,
+        generator: torch.Generator,
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """(index of the prompt, its `n` completions), wave by wave."""
         if n < 1:
             raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
-        completions: list[list[Completion]] = [[] for _ in prompts]
-        with self._serving():
-            for wave in _waves([len(prompt.encoded.input_ids) for prompt in prompts], n, self._max_batch):
-                members = [prompts[index] for index, _ in wave]
-                counts = [count for _, count in wave]
-                results = self._generate_wave(members, counts, sampling, budget or ThinkingBudget(), generator)
-                for (index, _), drawn in zip(wave, results, strict=True):
-                    completions[index] += drawn
-        return completions
+        budgets = budgets_of(budget, len(prompts))
+        drawn: dict[int, list[Completion]] = {}
+        for wave in _waves([len(prompt.encoded.input_ids) for prompt in prompts], n, self._max_batch):
+            members, counts = [prompts[index] for index, _ in wave], [count for _, count in wave]
+            with self._serving(), torch.no_grad():
+                results = self._generate_wave(members, counts, sampling, [budgets[index] for index, _ in wave], generator)
+            for (index, _), group in zip(wave, results, strict=True):
+                drawn.setdefault(index, []).extend(group)
+                if len(drawn[index]) == n:
+                    yield index, drawn.pop(index)
 
     @contextmanager
     def _serving(self) -> Iterator[None]:
@@ -100,7 +115,7 @@ class TransformersEngine:
         prompts: Sequence[Prompt],
         counts: Sequence[int],
         sampling: SamplingParams,
-        budget: ThinkingBudget,
+        budgets: Sequence[ThinkingBudget],
         generator: torch.Generator,
     ) -> list[list[Completion]]:
         device, limit = self._model.device, sampling.max_new_tokens
@@ -108,7 +123,7 @@ class TransformersEngine:
         lengths_P = torch.tensor([len(prompt.encoded.input_ids) for prompt in prompts], device=device)
         next_position_P = torch.tensor([int(prompt.encoded.position_ids.max()) + 1 for prompt in prompts], device=device)
         cache = SharedPrefixCache(lengths_P, prompt_of_N, self._decoder.config.num_hidden_layers)
-        tracker = self._tracker(prompts, prompt_of_N, budget)
+        tracker = self._tracker(prompts, prompt_of_N, budgets)
         trace = Trace(len(prompt_of_N), limit, device)
         hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
         for step in range(limit):
@@ -136,21 +151,14 @@ class TransformersEngine:
         )
         return [[next(completions) for _ in range(count)] for count in counts]
 
-    def _tracker(self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budget: ThinkingBudget) -> BudgetTracker | None:
-        if budget.think_tokens is None and budget.answer_tokens is None:
+    def _tracker(
+        self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budgets: Sequence[ThinkingBudget]
+    ) -> BudgetTracker | None:
+        if all(budget.unlimited for budget in budgets):
             return None
-        open_id, close_id = self._renderer.token_id("<think>"), self._renderer.token_id("</think>")
-        if open_id is None or close_id is None:
-            raise ValueError("a thinking budget needs <think> and </think> as single tokens; add them to the tokenizer")
         phases_P = torch.tensor([initial_phase(prompt.prefill, thinking=prompt.thinking) for prompt in prompts])
-        forced_ids = self._renderer.special.encode("</think>\n")
-        return BudgetTracker(
-            phases_P.to(prompt_of_N.device)[prompt_of_N],
-            budget,
-            open_id=open_id,
-            close_id=close_id,
-            forced_ids=forced_ids,
-        )
+        phases_N = phases_P.to(prompt_of_N.device)[prompt_of_N]
+        return BudgetTracker(phases_N, [budgets[p] for p in prompt_of_N.tolist()], self._renderer.budget_tokens())
 
     def _prefill(self, prompts: Sequence[Prompt], cache: SharedPrefixCache) -> torch.Tensor:
         """Fills the cache with the prompts and returns the hidden state of each one's last token [P, D]."""

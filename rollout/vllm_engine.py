@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from rollout.budget import BudgetTokens, ResponseBudget, initial_phase
+from rollout.budget import ResponseBudget, budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
 from rollout.engine import Completion, SamplingParams, ThinkingBudget
@@ -48,7 +48,8 @@ class VllmEngine:
     ) -> None:
         self._model, self._renderer, self._options, self._dtype = str(model), renderer, options or VllmOptions(), dtype
         _environment(self._options)
-        self._tokens = _budget_tokens(renderer)
+        thinks = renderer.token_id("<think>") is not None and renderer.token_id("</think>") is not None
+        self._tokens = renderer.budget_tokens() if thinks else None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="vllm-client", daemon=True).start()
         self._block: Any = None
@@ -85,7 +86,9 @@ class VllmEngine:
         """(index of the prompt, its `n` completions) as groups finish, so that scoring need not wait for the slowest."""
         if n < 1:
             raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
-        budgets = [budget or ThinkingBudget()] * len(prompts) if not isinstance(budget, Sequence) else list(budget)
+        budgets = budgets_of(budget, len(prompts))
+        if self._tokens is None and not all(one.unlimited for one in budgets):
+            self._renderer.budget_tokens()  # says what is missing
         seeds = torch.randint(2**31 - n, (len(prompts),), generator=generator).tolist()
         self._refuse_long(prompts, sampling)
         left, deaths = set(range(len(prompts))), 0
@@ -231,9 +234,6 @@ class VllmEngine:
         from rollout.vllm_inputs import engine_input
 
         phase = initial_phase(prompt.prefill, thinking=prompt.thinking)
-        limited = budget.think_tokens is not None or budget.answer_tokens is not None
-        if limited and self._tokens is None:
-            raise ValueError("a thinking budget needs <think> and </think> as single tokens; add them to the tokenizer")
         settings = VllmSampling(
             n=n,
             temperature=sampling.temperature,
@@ -245,7 +245,7 @@ class VllmEngine:
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            extra_args=request_arguments(phase, budget) if limited else None,
+            extra_args=None if budget.unlimited else request_arguments(phase, budget),
         )
         merge = getattr(getattr(self._renderer.processor, "image_processor", None), "merge_size", 1)
         inputs = engine_input(prompt.encoded, image_token_id=self._renderer.image_token_id, merge_size=merge)
@@ -254,15 +254,14 @@ class VllmEngine:
         outputs = [result async for result in self._engine.generate(inputs, settings, f"{self._requests}")][-1].outputs
         seconds = time.monotonic() - begun
         outputs = sorted(outputs, key=lambda output: output.index)
-        return index, [self._completion(prompt, output, phase, budget if limited else None, seconds) for output in outputs]
+        return index, [self._completion(prompt, output, phase, budget, seconds) for output in outputs]
 
-    def _completion(self, prompt: Prompt, output: Any, phase: int, budget: ThinkingBudget | None, seconds: float) -> Completion:
+    def _completion(self, prompt: Prompt, output: Any, phase: int, budget: ThinkingBudget, seconds: float) -> Completion:
         tokens = np.fromiter(output.token_ids, np.int32)
         logprobs = np.array(output.logprobs.logprobs, np.float32)[np.array(output.logprobs.start_indices)]
         forced = np.zeros(len(tokens), bool)
         reason: Literal["stop", "length"] = "stop" if len(tokens) and int(tokens[-1]) in self._renderer.stop_ids else "length"
-        if budget is not None:
-            assert self._tokens is not None
+        if self._tokens is not None and not budget.unlimited:
             state = ResponseBudget(phase, budget, self._tokens)
             for at, token in enumerate(tokens.tolist()):
                 if state.spent:  # what follows is the end that the budget demanded
@@ -287,13 +286,6 @@ def _death() -> type[Exception]:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     return EngineDeadError
-
-
-def _budget_tokens(renderer: ChatRenderer) -> BudgetTokens | None:
-    open_id, close_id = renderer.token_id("<think>"), renderer.token_id("</think>")
-    if open_id is None or close_id is None:
-        return None
-    return BudgetTokens(open_id, close_id, tuple(renderer.special.encode("</think>\n")), renderer.special.end_of_turn_id)
 
 
 def _cuda_handles(tensors: Sequence[tuple[str, torch.Tensor]]) -> bytes:

@@ -13,13 +13,13 @@ from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
 from rlcs.problems import Problem
 from rlcs.progress import SignalWatch, mismatch_notice
-from rlcs.rl import advantages_of, build_sampler, train_samples
+from rlcs.rl import advantages_of, build_sampler, draw_budgets, train_samples
 from rlcs.rl_config import DifficultyConfig, RlConfig
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import SAMPLERS, CurriculumSampler, options
-from rlcs.scoring import ScoredRollouts, group_fates, score_rollouts, scoring_pool
+from rlcs.scoring import PendingScores, ScoredRollouts, group_fates, score_rollouts, scoring_pool
 from rollout.encoded import Encoded, Prompt
-from rollout.engine import Completion
+from rollout.engine import Completion, ThinkingBudget
 
 RIGHT, WRONG = Verdict(1.0, True, "ok", "2"), Verdict(0.0, False, "ok", "3", "different")
 HALF, SILENT = Verdict(0.5, False, "ok", "2x", "close"), Verdict.abstained("timeout")
@@ -240,3 +240,34 @@ def test_every_setting_is_documented() -> None:
     assert len(sections) == 7
     for model in (RlConfig, DifficultyConfig, *sections):
         assert all(field.description for field in model.model_fields.values()), model
+
+
+def test_groups_scored_as_they_come_get_the_verdicts_of_one_batch_in_the_order_of_the_problems() -> None:
+    problems, prompts = [problem(index, "math") for index in range(6)], [prompt(True)] * 6
+    texts = [f"<think>.</think><|begin_of_box|>{2 + index % 2}<|end_of_box|>" for index in range(6)]
+    completions = [[completion(3, text=text), completion(4, text="no box")] for text in texts]
+    with ScorePool(2) as pool:
+        whole = score_rollouts(pool, np.arange(6), problems, prompts, completions)
+        pending = PendingScores(pool, problems, prompts)
+        for position in (4, 0, 5, 2, 1, 3):
+            pending.add(position, completions[position])
+        found = pending.collect(np.arange(6))
+    np.testing.assert_array_equal(found.rewards_PG, whole.rewards_PG)
+    assert found.completions == completions and found.rewards_PG[:, 0].tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_thinking_budgets_are_fixed_or_drawn_over_the_whole_range() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_budgets(config(think_tokens=7, answer_tokens=3), 2, rng) == [ThinkingBudget(7, 3)] * 2
+    ranged = config(think_tokens=(2, 5), answer_tokens=3)
+    drawn = draw_budgets(ranged, 200, rng)
+    assert {budget.think_tokens for budget in drawn} == {2, 3, 4, 5} and ranged.most_think_tokens == 5
+    with pytest.raises(ValidationError, match="lower budget first"):
+        config(think_tokens=(5, 2))
+
+
+def test_forced_answers_have_a_pass_rate_of_their_own() -> None:
+    """The last sample of each group was forced: wrong, right, wrong, right, wrong, wrong."""
+    metrics = step_metrics(STEP, ["trained"] * 6)
+    assert metrics["forced_pass_rate"] == pytest.approx(2 / 6)
+    assert metrics["math/forced_pass_rate"] == pytest.approx(1 / 3)

@@ -11,11 +11,12 @@ from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.transformers_engine import TransformersEngine
 
 OPEN, CLOSE, NEWLINE, WORD = 1, 2, 3, 9
+RULES = BudgetTokens(OPEN, CLOSE, (CLOSE, NEWLINE), end_id=99)
 
 
 def run(sampled: list[int], budget: ThinkingBudget, *, phase: int = OPENING) -> tuple[list[int], list[bool], int | None]:
     """Feeds one sequence; -> (tokens, forced, step at which the answer budget was spent)."""
-    tracker = BudgetTracker(torch.tensor([phase]), budget, open_id=OPEN, close_id=CLOSE, forced_ids=[CLOSE, NEWLINE])
+    tracker = BudgetTracker(torch.tensor([phase]), [budget], RULES)
     tokens, forced = [], []
     for step, token in enumerate(sampled):
         token_B, forced_B, spent_B = tracker.step(torch.tensor([token]))
@@ -64,16 +65,17 @@ def test_sequences_of_a_batch_do_not_disturb_each_other():
     streams = rng.choice([OPEN, CLOSE, NEWLINE, WORD], size=(50, 12), p=[0.1, 0.1, 0.1, 0.7])
     streams[:25, 0] = OPEN
     phases = rng.choice([OPENING, THINKING, ANSWERING], size=50)
-    budget = ThinkingBudget(think_tokens=4)
-    tracker = BudgetTracker(torch.from_numpy(phases), budget, open_id=OPEN, close_id=CLOSE, forced_ids=[CLOSE, NEWLINE])
+    budgets = [ThinkingBudget(think_tokens=think) for think in rng.integers(0, 7, 50).tolist()]
+    tracker = BudgetTracker(torch.from_numpy(phases), budgets, RULES)
     together = np.stack([tracker.step(torch.from_numpy(streams[:, t]))[0].numpy() for t in range(12)], axis=1)
-    alone = [run(stream.tolist(), budget, phase=int(phase))[0] for stream, phase in zip(streams, phases, strict=True)]
+    each = zip(streams, budgets, phases, strict=True)
+    alone = [run(stream.tolist(), budget, phase=int(phase))[0] for stream, budget, phase in each]
     np.testing.assert_array_equal(together, alone)
 
 
 def test_dropping_sequences_keeps_the_state_of_the_others():
-    budget = ThinkingBudget(think_tokens=2)
-    tracker = BudgetTracker(torch.tensor([OPENING] * 3), budget, open_id=OPEN, close_id=CLOSE, forced_ids=[CLOSE, NEWLINE])
+    budgets = [ThinkingBudget(think_tokens=think) for think in (3, 0, 2)]
+    tracker = BudgetTracker(torch.tensor([OPENING] * 3), budgets, RULES)
     tracker.step(torch.tensor([OPEN, OPEN, WORD]))
     tracker.step(torch.tensor([WORD, WORD, WORD]))
     tracker.keep(torch.tensor([0, 2]))
@@ -119,6 +121,25 @@ def test_engine_inserts_the_closing_tag_and_conditions_on_it(nano, renderer, roo
     assert all(completion.text.startswith("<think></think>\n") for completion in plain)
 
 
+def test_prompts_of_one_call_may_have_budgets_of_their_own_and_groups_stream_as_their_waves_end(nano, renderer, root):
+    prompts = [renderer.prompt([{"role": "user", "content": f"q{'?' * 9 * i}"}], root=root, thinking=True) for i in range(3)]
+    engine = TransformersEngine(nano, renderer, max_batch=4)
+    engine._stop_ids = torch.tensor([-1])
+    budgets = [ThinkingBudget(think, 3) for think in (0, 4, 9)]
+    sampling = SamplingParams(max_new_tokens=40)
+    streamed = list(engine.stream(prompts, 4, sampling, budgets, generator=torch.Generator().manual_seed(3)))
+    assert [index for index, _ in streamed] == [2, 1, 0]  # the longest prompts first
+    for index, group in streamed:
+        lengths = {len(completion.token_ids) for completion in group if completion.forced.any()}
+        think = budgets[index].think_tokens
+        assert lengths <= {think + 2 + 3, think + 1 + 2 + 3}  # with or without <think> itself
+    whole = engine.generate(prompts, 4, sampling, budgets, generator=torch.Generator().manual_seed(3))
+    for index, group in streamed:
+        assert [one.token_ids.tolist() for one in group] == [one.token_ids.tolist() for one in whole[index]]
+    with pytest.raises(ValueError, match="2 budgets for 3 prompts"):
+        engine.generate(prompts, 1, sampling, budgets[:2], generator=torch.Generator())
+
+
 def test_max_new_tokens_bounds_a_response_under_a_larger_budget(nano, renderer, root):
     prompt = renderer.prompt([{"role": "user", "content": "q"}], root=root, thinking=True)
     engine = TransformersEngine(nano, renderer)
@@ -141,8 +162,7 @@ def test_max_new_tokens_bounds_a_response_under_a_larger_budget(nano, renderer, 
 def test_one_response_at_a_time_goes_the_way_of_the_batch(sampled, think, answer, phase):
     budget = ThinkingBudget(think, answer)
     tokens, forced, spent = run(sampled, budget, phase=phase)
-    rules = BudgetTokens(OPEN, CLOSE, (CLOSE, NEWLINE), end_id=99)
-    response, mine, flags = ResponseBudget(phase, budget, rules), [], []
+    response, mine, flags = ResponseBudget(phase, budget, RULES), [], []
     for token in sampled:
         if response.spent:
             break
