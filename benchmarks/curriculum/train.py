@@ -5,7 +5,7 @@
 
 Every run starts from the quickstart's SFT checkpoint (`make quickstart` first) on its training problems, with the settings
 of configs/rl/nano.yaml but a constant learning rate, so that a run may end where its budget does. About every `--every`
-rollouts the checkpoint is evaluated on the held-out problems (one sampled response in each mode, `rlcs eval`). A run ends
+rollouts the checkpoint is evaluated on the held-out problems (`--samples` responses in each mode, `rlcs eval`). A run ends
 with the first evaluation at or past the budget.
 
 Work is kept under runs/curriculum and skipped when it is there: stop the command at any time and start it again, or run
@@ -132,7 +132,8 @@ def spent(run: Path, step: int) -> tuple[int, int]:
 def held_out(source: str, scratch: Path, step: int, options: argparse.Namespace) -> dict[str, float]:
     """Sampled pass@1 of each domain, both modes together, of the last checkpoint in `source`."""
     out = scratch / f"eval-{os.getpid()}"
-    changes = [f"model={resolve_model(source)}", f"out={out}", "samples=1", "greedy=false", f"seed={1000 + step}"]
+    changes = [f"model={resolve_model(source)}", f"out={out}", f"samples={options.samples}", "greedy=false"]
+    changes += [f"seed={1000 + step}", *([f"problems={options.heldout}"] if options.heldout else [])]
     rows = run_eval(load_config(EvalConfig, options.eval_config, changes)).responses.to_pylist()
     shutil.rmtree(out)
     domains = sorted({row["domain"] for row in rows})
@@ -218,6 +219,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--every", type=int, default=1536, help="rollouts between evaluations, about")
     parser.add_argument("--config", default=str(ROOT / "configs/rl/nano.yaml"))
     parser.add_argument("--eval-config", default=str(ROOT / "configs/eval/nano.yaml"))
+    parser.add_argument("--heldout", help="held-out problems; absent, those of --eval-config")
+    parser.add_argument("--samples", type=int, default=1, help="responses to each held-out problem in each mode")
     parser.add_argument("--sft", default="runs/quickstart/sft", help="where every run starts")
     parser.add_argument("--out", type=Path, default=Path("runs/curriculum"))
     parser.add_argument("--results", type=Path, default=RESULTS)
