@@ -26,7 +26,7 @@ setup-test: .venv/.installed-test
 # The whole chain on the embedded nano model; docs/quickstart.md walks through it. Begins anew each time.
 quickstart: setup
 	rm -rf $(RUN) $(RUN).partial
-	$(BIN)/rlcs tasks $(RUN)/data --seed 0 --train 2000 --heldout 300 --sft 2600 --sft-heldout 60 --sft-level-ratio 0.75 --sft-quick-share 0.45 --sft-answer-share 0.2
+	$(BIN)/rlcs tasks $(RUN)/data --seed 0 --train 2000 --heldout 300 --sft 2800 --sft-heldout 60 --sft-level-ratio 0.75 --sft-quick-share 0.45 --sft-answer-share 0.2
 	$(BIN)/rlcs check $(RUN)/data/train.jsonl $(RUN)/data/heldout.jsonl $(RUN)/data/sft.jsonl
 	$(BIN)/rlcs sft configs/sft/nano.yaml
 	$(BIN)/rlcs eval configs/eval/nano.yaml model=$(RUN)/sft out=$(RUN)/eval-sft
