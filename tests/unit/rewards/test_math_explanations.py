@@ -35,6 +35,14 @@ def parse(text: str) -> Node:
         ("1/2", "0.5", "Is it true that 1/2 is half?", False),
         ("√8", "2√2", "化简√8", True),
         ("-5", "5", "Find -5", False),
+        ("8 - 5", "3", "State the final answer to the following arithmetic problem: 8 - 5 =", True),
+        ("8-5", "3", "8 - 5 = ?", True),
+        ("8-5", "3", "8 - 5 = ____ apples", True),
+        ("3+4", "7", "3+4等于多少？", True),
+        ("6 \\times 7", "42", "What does $6 \\times 7$ equal?", True),
+        ("8-5", "3", "18 - 5 = ?", False),
+        ("5-2", "3", "8.5-2 = ?", False),
+        ("8-5", "3", "8 - 5 = 3, true or false?", False),
     ],
 )
 def test_answer_that_repeats_the_task_is_recognised(answer: str, reference: str, question: str | None, expected: bool) -> None:
