@@ -8,7 +8,6 @@ over in memory (`vllm_worker`). Not yet run on GPU.
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -250,13 +249,11 @@ class VllmEngine:
         merge = getattr(getattr(self._renderer.processor, "image_processor", None), "merge_size", 1)
         inputs = engine_input(prompt.encoded, image_token_id=self._renderer.image_token_id, merge_size=merge)
         self._requests += 1
-        begun = time.monotonic()
         outputs = [result async for result in self._engine.generate(inputs, settings, f"{self._requests}")][-1].outputs
-        seconds = time.monotonic() - begun
         outputs = sorted(outputs, key=lambda output: output.index)
-        return index, [self._completion(prompt, output, phase, budget, seconds) for output in outputs]
+        return index, [self._completion(prompt, output, phase, budget) for output in outputs]
 
-    def _completion(self, prompt: Prompt, output: Any, phase: int, budget: ThinkingBudget, seconds: float) -> Completion:
+    def _completion(self, prompt: Prompt, output: Any, phase: int, budget: ThinkingBudget) -> Completion:
         tokens = np.fromiter(output.token_ids, np.int32)
         logprobs = np.array(output.logprobs.logprobs, np.float32)[np.array(output.logprobs.start_indices)]
         forced = np.zeros(len(tokens), bool)
