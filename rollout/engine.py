@@ -1,8 +1,9 @@
 """What every rollout engine takes and gives. Axis suffixes: T tokens of a completion."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class Completion:
     weight_version: int
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Draws completions from the current policy."""
 
     def generate(
@@ -89,8 +90,12 @@ class Engine(Protocol):
 
         `budget`: one for all, or one for each prompt.
         """
-        ...
+        found: list[list[Completion]] = [[] for _ in prompts]
+        for index, group in self.stream(prompts, n, sampling, budget, generator=generator):
+            found[index] = group
+        return found
 
+    @abstractmethod
     def stream(
         self,
         prompts: Sequence[Prompt],
@@ -101,12 +106,11 @@ class Engine(Protocol):
         generator: torch.Generator,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """As `generate`, but (index of the prompt, its completions) as groups are done, so that scoring can begin."""
-        ...
 
+    @abstractmethod
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Takes over the policy's parameters; completions drawn from now on carry `version`."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Frees what the engine holds."""
-        ...

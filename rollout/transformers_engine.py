@@ -12,14 +12,14 @@ from transformers import PreTrainedModel
 from rollout.budget import BudgetTracker, budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
-from rollout.engine import Completion, SamplingParams, ThinkingBudget
+from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget
 from rollout.forward import PackedInputs, embed, pack
 from rollout.sampling import sample_tokens
 from rollout.shared_prefix import SHARED_PREFIX, SharedPrefixCache
 from rollout.trace import Drawn, Trace
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """Samples from `model` (GLM-4V style, or a causal LM with full attention in every layer) while the trainer holds it
     too.
 
@@ -56,21 +56,6 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing to free: caches live only during `generate`."""
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingParams,
-        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
-        *,
-        generator: torch.Generator,
-    ) -> list[list[Completion]]:
-        """`n` completions of each prompt, in the order of `prompts`; every draw comes from `generator`."""
-        completions: list[list[Completion]] = [[] for _ in prompts]
-        for index, group in self.stream(prompts, n, sampling, budget, generator=generator):
-            completions[index] = group
-        return completions
 
     def stream(
         self,

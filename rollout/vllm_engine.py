@@ -19,7 +19,7 @@ import torch
 from rollout.budget import ResponseBudget, budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
-from rollout.engine import Completion, SamplingParams, ThinkingBudget
+from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget
 from rollout.options import VllmOptions
 
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ class EngineDied(RuntimeError):
     """vLLM's process ended and could not be restarted."""
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """`rollout.engine.Engine` on vLLM.
 
     `model`: checkpoint directory whose architecture, and whose weights until the first `update_weights`, are served. A
@@ -57,21 +57,6 @@ class VllmEngine:
         self.weight_version = 0
         self.restarts = 0
         self._engine = self._await(self._start())
-
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        n: int,
-        sampling: SamplingParams,
-        budget: ThinkingBudget | Sequence[ThinkingBudget] | None = None,
-        *,
-        generator: torch.Generator,
-    ) -> list[list[Completion]]:
-        """`n` completions of each prompt, in the order of `prompts`; seeds come from `generator`."""
-        found: list[list[Completion]] = [[] for _ in prompts]
-        for index, completions in self.stream(prompts, n, sampling, budget, generator=generator):
-            found[index] = completions
-        return found
 
     def stream(
         self,
