@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
 
-.PHONY: setup setup-test quickstart test unit integration coverage lint format fuzz nano clean
+.PHONY: setup setup-test quickstart test unit integration test-gpu coverage lint format fuzz nano clean
 
 setup: .venv/.installed
 
@@ -42,6 +42,10 @@ unit: setup
 
 integration: setup-test
 	$(BIN)/python -m pytest -m integration
+
+# The CUDA paths, on a machine with a GPU and a CUDA build of torch in .venv.
+test-gpu:
+	$(BIN)/python -m pytest tests/gpu
 
 # Lines of rewards/ that its unit tests run, in this process and in those they start.
 coverage: setup

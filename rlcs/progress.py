@@ -16,7 +16,7 @@ class Clock:
     """Seconds spent in each named part since it was made: `with clock("train"): ...`."""
 
     def __init__(self, device: str = "cpu") -> None:
-        self._began = time.perf_counter()
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
         self._device = device
         self._parts: dict[str, float] = {}
 
@@ -27,13 +27,14 @@ class Clock:
         self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - began
 
     def metrics(self, *, generated_tokens: int, packed_tokens: int) -> dict[str, float]:
-        """Seconds of each part and of the whole, tokens a second of generation and training, and the peak memory of
-        the process or its GPU.
+        """Seconds of each part and of the whole, processor seconds of this process (its scoring workers left out), tokens a
+        second of generation and training, and the peak memory of the process or its GPU.
         """
         seconds = {f"seconds/{part}": spent for part, spent in self._parts.items()}
         return {
             **seconds,
             "seconds/step": time.perf_counter() - self._began,
+            "cpu_seconds/step": time.process_time() - self._cpu_began,
             "tokens_per_s/generate": generated_tokens / max(self._parts.get("generate", 0.0), 1e-9),
             "tokens_per_s/train": packed_tokens / max(self._parts.get("train", 0.0), 1e-9),
             "peak_memory_mb": peak_memory_mb(self._device),

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from rlcs.difficulty import Difficulty
 from rlcs.engines import build_engine
+from rlcs.heldout import HeldoutCurve, Spent
 from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
 from rlcs.objective import group_advantages
@@ -59,9 +60,15 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
     run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    spent = Spent.of_run(run)
+    heldout = HeldoutCurve(config, config.heldout, run, start) if config.heldout else None
 
     with closing(engine), pool, progress(console, config.steps, start, domains) as advance:
+        if heldout and start == 0:
+            heldout.add(0, spent, engine, renderer, pool)
         for step in range(start, config.steps):
+            if config.max_rollouts and spent.rollouts >= config.max_rollouts:
+                break
             clock = Clock(config.device)
             rollouts = None
             with clock("draw"):
@@ -92,7 +99,8 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 learned = learner.update(train_samples(rollouts, fates, advantages_PG), step, rng)
                 engine.update_weights(model.named_parameters(), step + 1)
 
-            last = step + 1 == config.steps
+            generated = sum(len(group) for group in rollouts.completions)
+            last = step + 1 == config.steps or spent.rollouts + generated >= (config.max_rollouts or float("inf"))
             with clock("log"):
                 table = rollout_table(rollouts, fates, advantages_PG, step)
                 run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
@@ -110,6 +118,9 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 generated_tokens=sum(len(completion.token_ids) for group in rollouts.completions for completion in group),
                 packed_tokens=int(learned.get("packed_tokens", 0)),
             )
+            spent.add(metrics)
+            if heldout and (last or heldout.due(spent)):
+                metrics |= heldout.add(step + 1, spent, engine, renderer, pool)
             run.log(step, metrics)
             if (step + 1) % config.save_every == 0 or last:
                 state.save(run, step + 1, processor, config.keep_checkpoints)

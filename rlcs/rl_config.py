@@ -35,6 +35,19 @@ class DifficultyConfig(_Section):
     """Problems without drift that the drift of a domain or tier is shrunk by."""
 
 
+class HeldoutConfig(_Section):
+    """Held-out problems answered while the run goes on, `rlcs.heldout`."""
+
+    problems: Path
+    """JSON Lines file of problems that are not trained on."""
+    every_rollouts: int = Field(default=4096, ge=1)
+    """Training responses between two evaluations; there is one before the first step and one after the last as well."""
+    samples: int = Field(default=1, ge=1)
+    """Responses to each problem, in each mode the run trains."""
+    max_per_domain: int | None = Field(default=None, ge=1)
+    """Problems of each domain, spread evenly over its tiers; absent, all."""
+
+
 class RlConfig(_Section):
     """One reinforcement-learning run."""
 
@@ -57,6 +70,8 @@ class RlConfig(_Section):
 
     steps: int = Field(default=60, ge=1)
     """Training steps, each on freshly generated groups."""
+    max_rollouts: int | None = Field(default=None, ge=1)
+    """Training responses after which the run ends, with the step that reaches them; absent, `steps` alone counts."""
     groups_per_step: int = Field(default=32, ge=1)
     """Groups (problems) to train on in a step; the sampler may generate more and keep the best."""
     group_size: int = Field(default=8, ge=2)
@@ -140,6 +155,8 @@ class RlConfig(_Section):
     style_checks: list[Literal["repetition", "mixed-language"]] = []
     """Faults of style that make a response a format error in any domain (docs/style_checks.md)."""
 
+    heldout: HeldoutConfig | None = None
+    """Held-out problems to answer while the run goes on; absent, none."""
     save_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always has one."""
     keep_checkpoints: int = Field(default=2, ge=1)

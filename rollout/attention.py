@@ -1,4 +1,7 @@
-"""Variable-length attention on PyTorch's SDPA, for packed sequences where flash-attention does not run.
+"""Variable-length attention on PyTorch's SDPA, for packed sequences on CPUs and GPUs.
+
+Flash-attention's varlen kernels would need a package compiled for each GPU and half precision, and know nothing of prompts
+that several responses share.
 
 Importing this module registers `VARLEN` with transformers. Its name holds "flash" on purpose: transformers passes cumulative
 sequence lengths (`cu_seq_lens_q`) only to implementations so named, in the decoder and, for GLM-4V's vision tower, per image.
@@ -41,25 +44,30 @@ class SharedPrompts:
         prompt_rows, prompt_inside = _padded_rows(starts[prompt_R], lengths[prompt_R], longest_prompt)
         causal = torch.ones(longest_own, longest_own, dtype=torch.bool, device=starts.device).tril()
         seen = torch.cat([prompt_inside[:, None].expand(-1, longest_own, -1), causal.expand(len(prompt_R), -1, -1)], dim=2)
-        # Rows of the pack: of the sequences by themselves; queries of the responses; the keys these may attend to.
-        where, inside = _padded_rows(starts[alone], lengths[alone], int(lengths[alone].max()))
-        object.__setattr__(self, "_alone", (where[inside], lengths[alone]))
-        object.__setattr__(self, "_own", (own_rows, own_inside))
-        object.__setattr__(self, "_keys", torch.cat([prompt_rows, own_rows], dim=1))
-        object.__setattr__(self, "_seen", seen[:, None])
+        longest_alone = int(lengths[alone].max())
+        alone_rows, alone_inside = _padded_rows(starts[alone], lengths[alone], longest_alone)
+        # Worked out once for all layers: what depends on the data makes the CPU wait for a GPU.
+        layout = {
+            "_alone": (alone_rows.flatten(), alone_inside.flatten().nonzero().squeeze(1), longest_alone),
+            "_own": (own_rows, own_inside.flatten().nonzero().squeeze(1)),
+            "_keys": torch.cat([prompt_rows, own_rows], dim=1),
+            "_seen": seen[:, None],
+            "_places": torch.cat([alone_rows[alone_inside], own_rows[own_inside]]),
+        }
+        for name, value in layout.items():
+            object.__setattr__(self, name, value)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float) -> torch.Tensor:
         """[T, heads, head_dim] each -> [T, heads, head_dim]."""
-        (alone_rows, alone_lengths), (own_rows, own_inside) = self._alone, self._own  # type: ignore[attr-defined]
-        keys, seen = self._keys, self._seen  # type: ignore[attr-defined]
+        (alone_rows, alone_real, longest), (own_rows, own_real) = self._alone, self._own  # type: ignore[attr-defined]
+        keys, seen, places = self._keys, self._seen, self._places  # type: ignore[attr-defined]
+        # Right-padded. Under a causal mask no real query sees a pad key, so no mask is needed.
         lone = (x.index_select(0, alone_rows) for x in (query, key, value))
-        starts = alone_lengths.cumsum(0) - alone_lengths
-        out_alone = _causal_ragged(*lone, starts=starts, lengths=alone_lengths, scale=scale)
+        out_alone = _equal_length_attention(*lone, length=longest, scale=scale, causal=True).index_select(0, alone_real)
         q = query.index_select(0, own_rows.flatten()).unflatten(0, own_rows.shape).transpose(1, 2)
         k, v = (x.index_select(0, keys.flatten()).unflatten(0, keys.shape).transpose(1, 2) for x in (key, value))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
-        out_own = out.transpose(1, 2)[own_inside]
-        places = torch.cat([alone_rows, own_rows[own_inside]])
+        out_own = out.transpose(1, 2).flatten(0, 1).index_select(0, own_real)
         return torch.empty_like(query).index_copy(0, places, torch.cat([out_alone, out_own]))
 
 
@@ -80,15 +88,23 @@ def _equal_length_attention(
 
 
 def _causal_ragged(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, starts: torch.Tensor, lengths: torch.Tensor, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    starts: torch.Tensor,
+    lengths: torch.Tensor,
+    longest: int,
+    scale: float,
 ) -> torch.Tensor:
     """Right-pads every sequence to the longest. Under a causal mask no real query sees a pad key, so no mask is needed."""
-    longest = int(lengths.max())
-    rows, inside = _padded_rows(starts, lengths, longest)
+    rows, _ = _padded_rows(starts, lengths, longest)
     padded = _equal_length_attention(
         *(x.index_select(0, rows.flatten()) for x in (query, key, value)), length=longest, scale=scale, causal=True
     )
-    return padded.index_select(0, inside.flatten().nonzero().squeeze(1))
+    sequence_T = torch.repeat_interleave(lengths, output_size=len(query))
+    offset_T = torch.arange(len(query), device=starts.device) - starts[sequence_T]
+    return padded.index_select(0, sequence_T * longest + offset_T)
 
 
 def _bidirectional_ragged(
@@ -116,12 +132,14 @@ def varlen_attention(
     dropout: float = 0.0,
     is_causal: bool | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | torch.Tensor | None = None,
     shared_prompts: SharedPrompts | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query [B, H, T, D], key and value [B, KV, T, D] -> ([B, T, H, D], None).
 
-    With `cu_seq_lens_q` (int [S+1], from 0 to T) B must be 1 and the S sequences attend block-diagonally.
+    With `cu_seq_lens_q` (int [S+1], from 0 to T) B must be 1 and the S sequences attend block-diagonally. `max_length_q`,
+    the longest of them, spares a GPU the wait when the caller has it as a number.
     """
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(
@@ -141,11 +159,13 @@ def varlen_attention(
         return shared_prompts.attend(*rows, scale=scale).unsqueeze(0), None
     lengths = (cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).long()
     starts = cu_seq_lens_q[:-1].long()
-    first = int(lengths[0])
-    if bool((lengths == first).all()):
-        out = _equal_length_attention(*rows, length=first, scale=scale, causal=causal)
+    longest = int(lengths.max() if max_length_q is None else max_length_q)
+    if longest * len(lengths) == len(rows[0]):
+        out = _equal_length_attention(*rows, length=longest, scale=scale, causal=causal)
+    elif causal:
+        out = _causal_ragged(*rows, starts=starts, lengths=lengths, longest=longest, scale=scale)
     else:
-        out = (_causal_ragged if causal else _bidirectional_ragged)(*rows, starts=starts, lengths=lengths, scale=scale)
+        out = _bidirectional_ragged(*rows, starts=starts, lengths=lengths, scale=scale)
     return out.unsqueeze(0), None
 
 

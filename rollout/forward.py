@@ -80,16 +80,13 @@ class PackedInputs:
 def load_policy(path: str, *, device: str = "cpu", dtype: str = "float32", varlen: bool = True) -> tuple[PreTrainedModel, Any]:
     """Loads (model, processor) from a Hugging Face directory; a text-only model comes with its tokenizer.
 
-    `varlen` selects attention that understands packed sequences: flash-attention 2 on CUDA (not yet run on GPU),
-    `rollout.attention.VARLEN` elsewhere.
+    `varlen` selects attention that understands packed sequences, `rollout.attention.VARLEN`.
     """
     config = AutoConfig.from_pretrained(path)
     multimodal = getattr(config, "vision_config", None) is not None
-    on_cuda = device.startswith("cuda")
     family = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
-    attention = "flash_attention_2" if varlen and on_cuda else "sdpa"
-    model = family.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation=attention).to(device)
-    if varlen and not on_cuda:
+    model = family.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa").to(device)
+    if varlen:
         # Set after loading: from_pretrained looks for a compiled kernel behind every name that holds "flash".
         model.config._attn_implementation = VARLEN
     processor = (AutoProcessor if multimodal else AutoTokenizer).from_pretrained(path)

@@ -1,0 +1,114 @@
+"""Held-out problems answered while a run goes on: what the policy has learned against what training has cost.
+
+`rlcs eval` says the same of a finished checkpoint, with intervals and every response kept; this costs no checkpoint and keeps
+numbers only, so that it can be asked often.
+"""
+
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rewards import ScorePool
+from rlcs.evaluate import choose
+from rlcs.modes import NOTHINK, THINKING
+from rlcs.problems import check_references, load_problems
+from rlcs.rl_config import HeldoutConfig, RlConfig
+from rlcs.scoring import score_rollouts
+from rollout.chat import ChatRenderer
+from rollout.engine import Engine, SamplingParams, ThinkingBudget
+from sft.rundir import RunDir
+
+FILE = "heldout.jsonl"
+
+
+@dataclass
+class Spent:
+    """What the steps of a run have cost so far: responses, tokens in them, seconds and processor seconds (held-out problems
+    left out).
+    """
+
+    rollouts: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def of_run(cls, run: RunDir) -> "Spent":
+        """Sums over metrics.jsonl."""
+        spent = cls()
+        if run.metrics_path.exists():
+            for line in run.metrics_path.read_text(encoding="utf-8").splitlines():
+                spent.add(json.loads(line))
+        return spent
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        self.rollouts += int(metrics["rollouts"])
+        self.tokens += int(metrics["tokens"])
+        self.seconds += metrics["seconds/step"]
+        self.cpu_seconds += metrics.get("cpu_seconds/step", 0.0)
+
+
+class HeldoutCurve:
+    """The file heldout.jsonl of a run: a row before the first step, one about every `every_rollouts` rollouts, one at
+    the end, each {updates, rollouts, tokens, seconds, cpu_seconds, pass_rate: {domain: ...}, responses: {domain: ...}}.
+
+    The responses of an evaluation are drawn by a generator of their own, so that training draws the same with and without.
+    """
+
+    def __init__(self, config: RlConfig, heldout: HeldoutConfig, run: RunDir, updates: int) -> None:
+        problems = load_problems(heldout.problems)
+        check_references(problems, heldout.problems)
+        self._problems = choose(problems, heldout.max_per_domain, config.seed)
+        self._config, self._heldout, self._run = config, heldout, run
+        self._modes = [THINKING] * (config.nothink_ratio < 1) + [NOTHINK] * (config.nothink_ratio > 0)
+        path = run.path / FILE
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        self._rows: list[dict[str, Any]] = [row for row in rows if row["updates"] <= updates]
+
+    def due(self, spent: Spent) -> bool:
+        """Whether another `every_rollouts` rollouts are behind since the last row."""
+        return not self._rows or spent.rollouts - self._rows[-1]["rollouts"] >= self._heldout.every_rollouts
+
+    def add(self, updates: int, spent: Spent, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, float]:
+        """Answers the problems under the current policy and writes the row -> metrics. A row that is there already is kept."""
+        began = time.perf_counter()
+        if not self._rows or self._rows[-1]["updates"] != updates:
+            self._rows.append({"updates": updates, **vars(spent), **self._answer(updates, engine, renderer, pool)})
+            self._run.atomic_write(FILE, "".join(json.dumps(row) + "\n" for row in self._rows))
+        rates = self._rows[-1]["pass_rate"]
+        metrics = {f"heldout/{domain}/pass_rate": rate for domain, rate in rates.items()}
+        return metrics | {
+            "heldout/pass_rate": float(np.mean(list(rates.values()))),
+            "seconds/heldout": time.perf_counter() - began,
+        }
+
+    def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, dict[str, float]]:
+        config = self._config
+        sampling = SamplingParams(config.temperature, config.top_p, config.most_think_tokens + config.answer_tokens + 4)
+        budget = ThinkingBudget(config.most_think_tokens, config.answer_tokens)
+        right: dict[str, list[bool]] = {}
+        size = max(1, config.rollout_batch // self._heldout.samples)
+        for mode in self._modes:
+            seed = zlib.crc32(f"{config.seed}/heldout/{mode}/{updates}".encode())
+            generator = torch.Generator().manual_seed(seed)
+            for first in range(0, len(self._problems), size):
+                chunk = self._problems[first : first + size]
+                prompts = [
+                    renderer.prompt(problem.messages, root=problem.root, thinking=mode == THINKING, id=problem.id)
+                    for problem in chunk
+                ]
+                completions = engine.generate(prompts, self._heldout.samples, sampling, budget, generator=generator)
+                scored = score_rollouts(pool, np.arange(len(chunk)), chunk, prompts, completions)
+                for problem, verdicts in zip(chunk, scored.verdicts, strict=True):
+                    known = [verdict.correct for verdict in verdicts if verdict.correct is not None]
+                    right.setdefault(problem.domain, []).extend(known)
+        return {
+            "pass_rate": {domain: float(np.mean(known)) for domain, known in right.items() if known},
+            "responses": {domain: len(known) for domain, known in right.items()},
+        }
