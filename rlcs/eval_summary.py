@@ -88,7 +88,7 @@ class Scores:
                 "reward": row["score"] or 0.0,
                 "well_formed": row["status"] != "format_error",
                 "tokens": row["tokens"],
-                "truncated": row["finish_reason"] == "length",
+                "truncated": row["finish_reason"] != "stop",
                 "forced": row["forced"],
             }
             for name, value in found.items():

@@ -4,7 +4,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,10 @@ def run_eval(
     pool = scoring_pool(config)
     length = config.think_tokens + config.answer_tokens + 4
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
-    passes = [(config.samples, SamplingParams(config.temperature, config.top_p, length))]
+    sampled = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
+    passes = [(config.samples, sampled)]
     if config.greedy:
-        passes.append((1, SamplingParams(0.0, 1.0, length)))
+        passes.append((1, replace(sampled, temperature=0.0, top_p=1.0)))
 
     rows: list[dict[str, Any]] = []
     total = len(problems) * len(config.modes) * sum(n for n, _ in passes)

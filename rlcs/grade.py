@@ -84,7 +84,8 @@ def _generate(
     renderer = ChatRenderer.from_pretrained(checkpoint)
     engine = build_engine(config, checkpoint, renderer)
     pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
-    sampling = SamplingParams(config.temperature, config.top_p, config.think_tokens + config.answer_tokens + 4)
+    length = config.think_tokens + config.answer_tokens + 4
+    sampling = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
     sizes = [len(batch.problems) * config.samples for batch in batches]
     tokens = 0

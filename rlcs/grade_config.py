@@ -57,6 +57,9 @@ class GradeConfig(BaseModel):
     """Thinking budget; past it `</think>` is forced."""
     answer_tokens: int = Field(default=96, ge=1)
     """Tokens a response may hold after its thought."""
+    stop_repetition: int | None = Field(default=None, ge=4)
+    """End a response, as wrong, once its last so many tokens are one span, at most a quarter as long, over and over; absent,
+    never (docs/rollout.md)."""
     rollout_batch: int = Field(default=512, ge=1)
     """Most sequences generated at once; what a kill can lose."""
 

@@ -90,7 +90,8 @@ class HeldoutCurve:
 
     def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, dict[str, float]]:
         config = self._config
-        sampling = SamplingParams(config.temperature, config.top_p, config.most_think_tokens + config.answer_tokens + 4)
+        length = config.most_think_tokens + config.answer_tokens + 4
+        sampling = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
         budget = ThinkingBudget(config.most_think_tokens, config.answer_tokens)
         right: dict[str, list[bool]] = {}
         size = max(1, config.rollout_batch // self._heldout.samples)

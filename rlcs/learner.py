@@ -18,6 +18,7 @@ from rollout.attention import VARLEN
 from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack_groups, token_logprobs
 from sft.packing import first_fit
+from sft.update import explained_shortage, head_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class TrainSample:
     rollout_logprobs: np.ndarray
     advantage: float
     prompt: Encoded | None = None
+    id: str = ""
+    """The problem's, for messages."""
 
     @property
     def prompt_length(self) -> int:
@@ -143,7 +146,10 @@ class Learner:
         total = 0.0
         for members in self._packs(samples):
             chosen = [samples[index] for index in members]
-            logprobs_T, entropy_T = self._logprobs(chosen)
+            longest = max(chosen, key=lambda sample: len(sample.encoded.input_ids))
+            named = f"the longest sample, to {longest.id or 'a problem'}, of {len(longest.encoded.input_ids):,}"
+            with explained_shortage(self.model.device, self._pack_tokens(chosen), named):
+                logprobs_T, entropy_T = self._logprobs(chosen)
             totals.packed_tokens += self._pack_tokens(chosen)
             device = logprobs_T.device
             rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
@@ -161,7 +167,8 @@ class Learner:
                 clip_high=config.clip_high,
                 importance_T=importance_T,
             )
-            loss.backward()
+            with explained_shortage(self.model.device, self._pack_tokens(chosen), named):
+                loss.backward()
             total += float(loss.detach())
             totals.stats = stats if totals.stats is None else totals.stats + stats
             totals.entropy += float(entropy_T.detach().sum())
@@ -207,6 +214,7 @@ class Learner:
             inputs.input_ids[targets],
             temperature=self.config.temperature,
             with_entropy=True,
+            chunk=head_rows(self.model.config.get_text_config().vocab_size),
         )
         return logprobs
 

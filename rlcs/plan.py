@@ -1,6 +1,7 @@
 """What a command would do, for `--dry-run`: the resolved configuration, then its size, without loading a model."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -10,42 +11,63 @@ from rich.table import Table
 
 from rlcs.config import to_yaml
 from rlcs.eval_config import EvalConfig
+from rlcs.memory_plan import memory_table, rl_memory, sft_memory
 from rlcs.problems import load_problems
+from rlcs.prompt_length import longest_prompt
 from rlcs.rl_config import RlConfig
 from sft.config import SftConfig
 from sft.data import load_examples
 
-Plan = list[tuple[str, str]]
+Plan = Sequence[tuple[str, str] | Table]
+"""Names and values, and tables that follow them."""
 
 
 def sft_plan(config: SftConfig) -> Plan:
-    """Examples, epochs and optimiser steps of an SFT run. Raises what loading the data raises."""
-    loaded = load_examples(config.data, style=config.style)
-    steps = config.total_steps(len(loaded.examples))
-    return [
-        ("model", _presence(Path(config.model))),
-        ("examples", _by_domain(example.domain for example in loaded.examples)),
-        ("rejected", ", ".join(f"{count} {reason}" for reason, count in loaded.rejected.items()) or "none"),
-        ("optimiser steps", f"{steps:,} of {config.batch_size} examples"),
-        ("examples seen", f"{steps * config.batch_size:,}, about {config.nothink_ratio:.0%} of them without thinking"),
-        ("run directory", _presence(config.out)),
-    ]
+    """Examples, epochs, optimiser steps and memory of an SFT run. Raises what loading the data raises, if the file exists."""
+    rows: list[tuple[str, str] | Table] = [("model", _presence(Path(config.model)))]
+    if config.data.exists():
+        loaded = load_examples(config.data, style=config.style)
+        steps = config.total_steps(len(loaded.examples))
+        rows += [
+            ("examples", _by_domain(example.domain for example in loaded.examples)),
+            ("rejected", ", ".join(f"{count} {reason}" for reason, count in loaded.rejected.items()) or "none"),
+            ("optimiser steps", f"{steps:,} of {config.batch_size} examples"),
+            ("examples seen", f"{steps * config.batch_size:,}, about {config.nothink_ratio:.0%} of them without thinking"),
+        ]
+    else:
+        rows.append(("examples", _presence(config.data)))
+    rows.append(("run directory", _presence(config.out)))
+    try:
+        rows.append(memory_table(sft_memory(config)))
+    except FileNotFoundError as error:
+        rows.append(("memory", f"unknown: {error}"))
+    return rows
 
 
 def rl_plan(config: RlConfig) -> Plan:
-    """Problems, groups and rollouts of an RL run. Raises what loading the problems raises."""
-    problems = load_problems(config.problems)
+    """Problems, groups, rollouts and memory of an RL run. Raises what loading the problems raises, if the file exists."""
+    problems = load_problems(config.problems) if config.problems.exists() else None
     least = config.groups_per_step * config.group_size
     most = least * _most_generated(config)
-    return [
+    rows: list[tuple[str, str] | Table] = [
         ("model", _presence(Path(config.model))),
-        ("problems", _by_domain(problem.domain for problem in problems)),
+        (
+            "problems",
+            _presence(config.problems) if problems is None else _by_domain(problem.domain for problem in problems),
+        ),
         ("steps", f"{config.steps:,} of {config.groups_per_step} groups of {config.group_size}"),
         ("rollouts a step", f"{least:,}" if most == least else f"{least:,} to {most:,.0f} (oversampling)"),
         ("rollouts in all", f"at most {config.steps * most:,.0f}"),
         ("tokens a response", f"at most {config.most_think_tokens + config.answer_tokens + 4}"),
         ("run directory", _presence(config.out)),
     ]
+    prompt_tokens, how = longest_prompt(problems, config.model)
+    rows.append(("longest prompt", f"{prompt_tokens:,} tokens ({how})"))
+    try:
+        rows.append(memory_table(rl_memory(config, prompt_tokens)))
+    except FileNotFoundError as error:
+        rows.append(("memory", f"unknown: {error}"))
+    return rows
 
 
 def _most_generated(config: RlConfig) -> float:
@@ -82,9 +104,13 @@ def print_plan(console: Console, config: BaseModel, plan: Plan) -> None:
     """The resolved configuration as YAML, then the plan."""
     console.print(escape(to_yaml(config)), highlight=False)
     table = Table(title="plan", show_header=False)
-    for name, value in plan:
-        table.add_row(name, escape(value))
+    for row in plan:
+        if not isinstance(row, Table):
+            table.add_row(row[0], escape(row[1]))
     console.print(table)
+    for further in plan:
+        if isinstance(further, Table):
+            console.print(further)
 
 
 def _presence(path: Path) -> str:

@@ -21,7 +21,7 @@ from rlcs.report_examples import examples
 from rlcs.report_run import RunRecord, run_section
 from sft.rundir import RunDir
 
-SAME = ("samples", "modes", "greedy", "temperature", "top_p", "think_tokens", "answer_tokens")
+SAME = ("samples", "modes", "greedy", "temperature", "top_p", "think_tokens", "answer_tokens", "stop_repetition")
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,9 @@ from rlcs.samplers import SAMPLERS, Sampler
 from rlcs.scoring import TRAINED, PendingScores, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams, ThinkingBudget
-from rollout.forward import load_policy
+from rollout.lora import plain_parameters
 from sft.checkpoint import resolve_model
+from sft.policy import trained_policy
 from sft.rundir import RunDir
 
 
@@ -45,17 +46,17 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     run = RunDir(config.out, resume=resume, loggers=config.loggers)
     checkpoint = run.last_checkpoint() if resume else None
     problems = load_problems(config.problems)
-    start_from = checkpoint or resolve_model(config.model)
-    model, processor = load_policy(str(start_from), device=config.device, dtype=config.dtype)
+    model, processor = trained_policy(config, checkpoint)
     renderer = ChatRenderer(processor)
-    engine = build_engine(config, start_from, renderer, model)
+    engine = build_engine(config, checkpoint or resolve_model(config.model), renderer, model)
     thinking_N = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
     learner, sampler = Learner(model, config), build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
     state = RunState(problems, thinking_N, learner, sampler, rng, generator)
     start = state.restore(checkpoint) if checkpoint else 0
-    engine.update_weights(model.named_parameters(), start)
-    sampling = SamplingParams(config.temperature, config.top_p, config.most_think_tokens + config.answer_tokens + 4)
+    engine.update_weights(plain_parameters(model), start)
+    length = config.most_think_tokens + config.answer_tokens + 4
+    sampling = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
     pool = scoring_pool(config)
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
@@ -96,8 +97,10 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 fates = group_fates(rollouts, sampler, config.groups_per_step)
                 advantages_PG = advantages_of(rollouts, config)
             with clock("train"):
+                engine.sleep()
                 learned = learner.update(train_samples(rollouts, fates, advantages_PG), step, rng)
-                engine.update_weights(model.named_parameters(), step + 1)
+                engine.wake()
+                engine.update_weights(plain_parameters(model), step + 1)
 
             generated = sum(len(group) for group in rollouts.completions)
             last = step + 1 == config.steps or spent.rollouts + generated >= (config.max_rollouts or float("inf"))
@@ -176,5 +179,5 @@ def train_samples(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG:
             if verdict.score is not None:
                 own = ~completion.forced
                 encoded = prompt.extended(completion.token_ids, own)
-                samples.append(TrainSample(encoded, completion.logprobs[own], float(advantage), prompt))
+                samples.append(TrainSample(encoded, completion.logprobs[own], float(advantage), prompt, rollouts.prompts[p].id))
     return samples

@@ -16,6 +16,7 @@ from rlcs.samplers.options import (
     Share,
 )
 from rollout.options import Rollout, VllmOptions
+from sft.config import LoraConfig
 
 
 class _Section(BaseModel):
@@ -67,6 +68,10 @@ class RlConfig(_Section):
     """Parameter type of the policy."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters on a frozen policy; absent, all weights are trained."""
+    gradient_checkpointing: bool = False
+    """Compute activations anew in the backward pass: a fraction of their memory for about a third more time."""
 
     steps: int = Field(default=60, ge=1)
     """Training steps, each on freshly generated groups."""
@@ -114,6 +119,9 @@ class RlConfig(_Section):
     """Thinking budget; past it `</think>` is forced. [low, high] draws one for each group, to teach any length."""
     answer_tokens: int = Field(default=96, ge=1)
     """Tokens a response may hold after its thought."""
+    stop_repetition: int | None = Field(default=None, ge=4)
+    """End a response, as wrong, once its last so many tokens are one span, at most a quarter as long, over and over; absent,
+    never (docs/rollout.md)."""
     rollout_batch: int = Field(default=512, ge=1)
     """Most sequences generated at once."""
 
@@ -184,6 +192,11 @@ class RlConfig(_Section):
             )
         if self.importance_cap is not None and self.old_logprobs == "rollout":
             raise ValueError("importance_cap corrects the ratio trainer / rollout and needs old_logprobs: trainer")
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(
+                f"lora.dropout is {self.lora.dropout}: the trainer would compute log-probabilities of another policy than the "
+                "one that was sampled; set it to 0"
+            )
         if self.updates_per_step > self.groups_per_step:
             raise ValueError(
                 f"updates_per_step is {self.updates_per_step}, more than the {self.groups_per_step} groups of a step"

@@ -45,7 +45,8 @@ def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str])
         "abstained_fraction": _mean(verdict.score is None for verdict in verdicts),
         "entropy": -_mean(np.concatenate([completion.logprobs[~completion.forced] for completion in completions])),
         "response_length": _mean(len(completion.token_ids) for completion in completions),
-        "truncated_fraction": _mean(completion.finish_reason == "length" for completion in completions),
+        "truncated_fraction": _mean(completion.finish_reason != "stop" for completion in completions),
+        "repetition_fraction": _mean(completion.finish_reason == "repetition" for completion in completions),
         "forced_fraction": _mean(forced),
         "forced_pass_rate": _mean(
             verdict.correct for verdict, cut in zip(verdicts, forced, strict=True) if cut and verdict.correct is not None
@@ -84,7 +85,14 @@ def step_metrics(rollouts: ScoredRollouts, fates: Sequence[str]) -> dict[str, fl
         for label in np.unique(labels):
             part = _summary(rollouts, np.flatnonzero(labels == label), fates)
             metrics |= {f"{label}/{name}": value for name, value in part.items()}
-    return metrics
+            metrics[f"tokens_per_s/response/{label}"] = _speed(rollouts, np.flatnonzero(labels == label))
+    return metrics | {"tokens_per_s/response": _speed(rollouts, everything)}
+
+
+def _speed(rollouts: ScoredRollouts, chosen: np.ndarray) -> float:
+    """Tokens a second at which one response grows, the wait for its turn included."""
+    completions = [completion for p in chosen for completion in rollouts.completions[p]]
+    return sum(len(one.token_ids) for one in completions) / max(sum(one.seconds for one in completions), 1e-9)
 
 
 def rollout_table(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG: np.ndarray, step: int) -> pa.Table:

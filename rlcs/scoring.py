@@ -1,5 +1,8 @@
 """Scoring a step's rollouts and deciding each group's fate. Axis suffixes: P groups (one problem each), G samples of a
 group.
+
+A response that the engine ended because it repeated itself (`stop_repetition`) is a format error with the reason
+"repetition", like one that the style check of that name rejects, whatever it had answered by then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -81,7 +84,7 @@ def score_rollouts(
     """Verdicts of all completions, in one batch over the pool's processes."""
     rows = [row for problem, group in zip(problems, completions, strict=True) for row in _rows(problem, group)]
     verdicts = iter(pool.score_batch(rows))
-    grouped = [[next(verdicts) for _ in group] for group in completions]
+    grouped = [_judged(group, [next(verdicts) for _ in group]) for group in completions]
     return ScoredRollouts(indices, problems, prompts, completions, grouped)
 
 
@@ -104,7 +107,7 @@ class PendingScores:
         """All groups in the order of the problems; `indices` int64 [P] as in `ScoredRollouts`. Raises what scoring raised."""
         found = [self._groups[position] for position in range(len(self._problems))]
         try:
-            verdicts = [verdicts.result() for _, verdicts in found]
+            verdicts = [_judged(group, verdicts.result()) for group, verdicts in found]
         finally:
             self._threads.shutdown(cancel_futures=True)
         return ScoredRollouts(indices, self._problems, self._prompts, [group for group, _ in found], verdicts)
@@ -120,6 +123,14 @@ def _rows(problem: Problem, group: Sequence[Completion]) -> list[dict[str, Any]]
         "verifier_args": problem.verifier_args,
     }
     return [{**shared, "response": completion.text} for completion in group]
+
+
+def _judged(group: Sequence[Completion], verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts, those of responses that were ended for repetition replaced."""
+    return [
+        Verdict.format_error("repetition", verdict.extracted) if completion.finish_reason == "repetition" else verdict
+        for completion, verdict in zip(group, verdicts, strict=True)
+    ]
 
 
 def group_fates(rollouts: ScoredRollouts, sampler: Sampler, n: int) -> list[str]:

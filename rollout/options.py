@@ -1,5 +1,6 @@
 """Which rollout engine, and how it is run: fields of the configurations."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +25,17 @@ class VllmOptions(BaseModel):
     """GPUs the model is split over."""
     eager: bool = False
     """No compilation and no CUDA graphs: starts sooner, decodes slower."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Parameter type of the engine; absent, the policy's."""
+    sleep: bool = False
+    """Give the GPU memory of the engine to the trainer while it updates the policy. On the CPU only the caches are dropped."""
     max_restarts: int = Field(default=2, ge=0)
     """Times in one call that an engine that died is started again before the run gives up."""
+    server: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/?$")
+    """Address of `rlcs serve`, http://host:port; absent, the engine runs beside the run. The server's options are its own."""
+    share: Path | None = None
+    """Folder that the server sees too (its --share): weights go through a file in it. Absent, they go over HTTP."""
+    patience_s: float = Field(default=600.0, ge=0)
+    """Seconds that a server which cannot be reached is waited for."""
     quiet: bool = True
     """Leave out vLLM's own messages below warnings."""

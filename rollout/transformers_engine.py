@@ -3,8 +3,11 @@
 Axis suffixes: P prompts of a wave, B sequences still in the batch, N sequences of a wave, V vocabulary, D hidden.
 """
 
+import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
@@ -12,11 +15,24 @@ from transformers import PreTrainedModel
 from rollout.budget import BudgetTracker, budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
-from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget
+from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget, named, refuse_long
 from rollout.forward import PackedInputs, embed, pack
+from rollout.repetition import RepetitionTracker
 from rollout.sampling import sample_tokens
 from rollout.shared_prefix import SHARED_PREFIX, SharedPrefixCache
 from rollout.trace import Drawn, Trace
+from rollout.waves import Part, waves
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a call to `stream` asked for, and when (`time.perf_counter`)."""
+
+    prompts: Sequence[Prompt]
+    sampling: SamplingParams
+    budgets: Sequence[ThinkingBudget]
+    generator: torch.Generator
+    began: float
 
 
 class TransformersEngine(Engine):
@@ -26,6 +42,10 @@ class TransformersEngine(Engine):
     A group's prompt is computed once; finished sequences leave the batch; requests of more than `max_batch` sequences
     run in waves of prompts of similar length. `prefill_tokens` bounds the prompt tokens of one forward pass.
     `compact_below` is the share of running sequences under which the finished ones are dropped (0 never drops them).
+
+    A wave that does not fit into memory is decoded again in halves, and later waves are cut as small from the start. The
+    random numbers stay those of the whole wave, so no draw changes, but for sums that round otherwise in another batch;
+    a single response that does not fit raises MemoryError naming its problem.
     """
 
     def __init__(
@@ -43,6 +63,8 @@ class TransformersEngine(Engine):
         self._multimodal = getattr(model.config, "vision_config", None) is not None
         self._decoder = model.model.language_model if self._multimodal else model.model
         self._max_batch, self._prefill_tokens, self._compact_below = max_batch, prefill_tokens, compact_below
+        self._fits = max_batch  # sequences that memory has held so far
+        self._longest = int(getattr(self._decoder.config, "max_position_embeddings", None) or 2**31)
         self.weight_version = 0
         _refuse_windowed(self._decoder.config)
         vocabulary = model.get_output_embeddings().out_features
@@ -54,8 +76,14 @@ class TransformersEngine(Engine):
         """Notes the new version; the parameters are the trainer's own, so `named_tensors` is not read."""
         self.weight_version = version
 
+    def sleep(self) -> None:
+        """Nothing to give up: caches live only during `generate`."""
+
+    def wake(self) -> None:
+        """Nothing to take back."""
+
     def close(self) -> None:
-        """Nothing to free: caches live only during `generate`."""
+        """Nothing to free."""
 
     def stream(
         self,
@@ -66,19 +94,68 @@ class TransformersEngine(Engine):
         *,
         generator: torch.Generator,
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """(index of the prompt, its `n` completions), wave by wave."""
+        """(index of the prompt, its `n` completions), wave by wave. Raises ValueError, before anything is generated, for
+        a prompt that leaves no room for its response within the model's positions.
+        """
         if n < 1:
             raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
-        budgets = budgets_of(budget, len(prompts))
+        refuse_long(prompts, sampling, self._longest, "lower the token budgets or leave the problem out")
+        call = _Call(prompts, sampling, budgets_of(budget, len(prompts)), generator, time.perf_counter())
         drawn: dict[int, list[Completion]] = {}
-        for wave in _waves([len(prompt.encoded.input_ids) for prompt in prompts], n, self._max_batch):
-            members, counts = [prompts[index] for index, _ in wave], [count for _, count in wave]
-            with self._serving(), torch.no_grad():
-                results = self._generate_wave(members, counts, sampling, [budgets[index] for index, _ in wave], generator)
-            for (index, _), group in zip(wave, results, strict=True):
+        for wave in waves([len(prompt.encoded.input_ids) for prompt in prompts], n, self._max_batch):
+            for index, group in self._wave(wave, call):
                 drawn.setdefault(index, []).extend(group)
                 if len(drawn[index]) == n:
                     yield index, drawn.pop(index)
+
+    def _wave(self, wave: Part, call: _Call) -> list[tuple[int, list[Completion]]]:
+        """A wave's completions by prompt, at once or in parts. The generator ends where the whole wave leaves it."""
+        start = end = call.generator.get_state()
+        most = 0
+        found: list[tuple[int, list[Completion]]] = []
+        left = [wave]
+        while left:
+            part = left.pop()
+            if part.size > self._fits:
+                left += reversed(part.halves())
+                continue
+            call.generator.set_state(start)
+            failure = None
+            try:
+                with self._serving(), torch.no_grad():
+                    groups, steps = self._decode_part(part, call)
+            except RuntimeError as error:  # torch's OutOfMemoryError is one
+                if not out_of_memory(error):
+                    raise
+                failure = str(error)
+            if failure is not None:  # only here have the tensors of the failed attempt been let go
+                self._make_do(part, call, failure)
+                left.append(part)
+                continue
+            found += zip((index for index, _ in part.members), groups, strict=True)
+            if steps > most:
+                end, most = call.generator.get_state(), steps
+        call.generator.set_state(end)
+        return found
+
+    def _make_do(self, part: Part, call: _Call, failure: str) -> None:
+        """Plans on half the sequences of a part that ran out of memory. Raises MemoryError when it was a single one."""
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        if part.size == 1:
+            ((index, _),) = part.members
+            prompt, most = call.prompts[index], call.sampling.max_new_tokens
+            raise MemoryError(
+                f"{named(prompt, index)}: out of memory on {self._model.device} with a single response of up to {most} tokens "
+                f"to its prompt of {len(prompt.encoded.input_ids)}; lower the token budgets, make its images smaller, free "
+                f"memory or leave the problem out ({failure})"
+            )
+        self._fits = part.size // 2
+        warnings.warn(
+            f"out of memory with {part.size} sequences at once; going on with {self._fits} (set rollout_batch to that)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     @contextmanager
     def _serving(self) -> Iterator[None]:
@@ -95,46 +172,46 @@ class TransformersEngine(Engine):
             config._attn_implementation = attention
             self._model.train(training)
 
-    def _generate_wave(
-        self,
-        prompts: Sequence[Prompt],
-        counts: Sequence[int],
-        sampling: SamplingParams,
-        budgets: Sequence[ThinkingBudget],
-        generator: torch.Generator,
-    ) -> list[list[Completion]]:
+    def _decode_part(self, part: Part, call: _Call) -> tuple[list[list[Completion]], int]:
+        """Completions of each member, and the steps taken."""
+        prompts, counts = [call.prompts[index] for index, _ in part.members], [count for _, count in part.members]
+        budgets, sampling = [call.budgets[index] for index, _ in part.members], call.sampling
         device, limit = self._model.device, sampling.max_new_tokens
         prompt_of_N = torch.repeat_interleave(torch.tensor(counts)).to(device)
         lengths_P = torch.tensor([len(prompt.encoded.input_ids) for prompt in prompts], device=device)
         next_position_P = torch.tensor([int(prompt.encoded.position_ids.max()) + 1 for prompt in prompts], device=device)
         cache = SharedPrefixCache(lengths_P, prompt_of_N, self._decoder.config.num_hidden_layers)
         tracker = self._tracker(prompts, prompt_of_N, budgets)
-        trace = Trace(len(prompt_of_N), limit, device)
+        loops = None
+        if sampling.stop_repetition is not None:
+            loops = RepetitionTracker(part.size, sampling.stop_repetition, device)
+        stop_ids = torch.cat([self._stop_ids, self._stop_ids.new_tensor(sampling.stop_token_ids)])
+        trace = Trace(part.size, limit, device, call.began)
         hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
         for step in range(limit):
-            uniforms_N = torch.rand(len(prompt_of_N), generator=generator, dtype=torch.float64, device=generator.device).to(
-                device
-            )
+            uniforms_N = part.uniforms(call.generator).to(device)
             logits_BV = self._model.get_output_embeddings()(hidden_BD)
             token_B, logprob_B = sample_tokens(logits_BV, sampling, uniforms_N[trace.rows_B], self._suppressed_V)
-            forced_B = spent_B = torch.zeros_like(trace.done_B)
+            forced_B = spent_B = loops_B = torch.zeros_like(trace.done_B)
             if tracker is not None:
                 token_B, forced_B, spent_B = tracker.step(token_B)
+            if loops is not None:
+                loops_B = loops.step(token_B)
             trace.record(step, token_B, logprob_B, forced_B)
-            running = trace.finish(step, torch.isin(token_B, self._stop_ids), spent_B)
+            running = trace.finish(step, torch.isin(token_B, stop_ids), spent_B, loops_B)
             if not running or step + 1 == limit:
                 break
             if running < self._compact_below * len(token_B):
                 rows = (~trace.done_B).nonzero().squeeze(1)
                 token_B = token_B[rows]
-                for state in (cache, trace, tracker):
+                for state in (cache, trace, tracker, loops):
                     if state is not None:
                         state.keep(rows)
             hidden_BD = self._decode(token_B, next_position_P[prompt_of_N[trace.rows_B]] + step, cache)
         completions = iter(
             self._completion(prompts[p], drawn) for p, drawn in zip(prompt_of_N.tolist(), trace.drawn(), strict=True)
         )
-        return [[next(completions) for _ in range(count)] for count in counts]
+        return [[next(completions) for _ in range(count)] for count in counts], step + 1
 
     def _tracker(
         self, prompts: Sequence[Prompt], prompt_of_N: torch.Tensor, budgets: Sequence[ThinkingBudget]
@@ -190,7 +267,8 @@ class TransformersEngine(Engine):
     def _completion(self, prompt: Prompt, drawn: Drawn) -> Completion:
         said = drawn.tokens[:-1] if drawn.finish_reason == "stop" else drawn.tokens
         text = prompt.prefill + self._renderer.decode(said)
-        return Completion(drawn.tokens, drawn.logprobs, drawn.forced, drawn.finish_reason, text, self.weight_version)
+        version, seconds = self.weight_version, drawn.seconds
+        return Completion(drawn.tokens, drawn.logprobs, drawn.forced, drawn.finish_reason, text, version, seconds)
 
 
 def _no_mask(embeds: torch.Tensor) -> torch.Tensor:
@@ -206,21 +284,8 @@ def _refuse_windowed(config: object) -> None:
         raise ValueError(f"layers of types {sorted(kinds)}; this engine knows full attention only, use the vLLM engine")
 
 
-def _waves(lengths: Sequence[int], n: int, max_batch: int) -> list[list[tuple[int, int]]]:
-    """Splits n completions of every prompt into waves of at most `max_batch` sequences: lists of (prompt, completions).
-
-    Prompts go in order of length, so that a wave's prompts pad little; the longest first, so that memory runs out early
-    or never.
-    """
-    waves: list[list[tuple[int, int]]] = []
-    room = 0
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        left = n
-        while left:
-            if room == 0 or (room < left <= max_batch):
-                waves.append([])
-                room = max_batch
-            count = min(left, room)
-            waves[-1].append((index, count))
-            room, left = room - count, left - count
-    return waves
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device could not give the memory asked for; PyTorch's CPU allocator has no error of its own for it."""
+    said = str(error)
+    signs = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)

@@ -1,4 +1,4 @@
-"""The thinking budget inside vLLM: a logits processor that runs in the engine's worker processes."""
+"""The limits on responses inside vLLM: a logits processor that runs in the engine's worker processes."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
-from rollout.budget import BudgetTokens, ResponseBudget
+from rollout.budget import BudgetTokens
 from rollout.engine import ThinkingBudget
+from rollout.limits import ResponseLimits
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -17,22 +18,22 @@ KEY = "rlcs"
 
 
 class _Tracked:
-    """One request: its budget and how many of its tokens the budget has seen."""
+    """One request: its limits and how many of its tokens these have seen."""
 
-    __slots__ = ("budget", "seen", "tokens")
+    __slots__ = ("limits", "seen", "tokens")
 
-    def __init__(self, budget: ResponseBudget, tokens: list[int]) -> None:
-        self.budget, self.tokens, self.seen = budget, tokens, 0
+    def __init__(self, limits: ResponseLimits, tokens: list[int]) -> None:
+        self.limits, self.tokens, self.seen = limits, tokens, 0
 
     def due(self) -> int | None:
         while self.seen < len(self.tokens):
-            self.budget.push(self.tokens[self.seen])
+            self.limits.push(self.tokens[self.seen])
             self.seen += 1
-        return self.budget.due()
+        return self.limits.due()
 
 
 class BudgetProcessor(LogitsProcessor):
-    """Masks all tokens but the one that a request's budget demands, and at all times the tokens a policy must not emit.
+    """Masks all tokens but the one that a request's limits demand, and at all times the tokens a policy must not emit.
 
     `additional_config["rlcs"]` is what `engine_settings` makes, a request's `extra_args["rlcs"]` what
     `request_arguments` makes.
@@ -43,6 +44,7 @@ class BudgetProcessor(LogitsProcessor):
         self._suppressed = torch.tensor(settings["suppressed"], dtype=torch.long, device=device)
         tokens = settings["tokens"]
         self._tokens = BudgetTokens(**{**tokens, "forced_ids": tuple(tokens["forced_ids"])}) if tokens else None
+        self._end_id: int = settings["end_id"]
         self._tracked: dict[int, _Tracked] = {}
 
     def is_argmax_invariant(self) -> bool:
@@ -56,9 +58,10 @@ class BudgetProcessor(LogitsProcessor):
         for row, params, _, tokens in batch_update.added:
             self._tracked.pop(row, None)
             arguments = (params.extra_args or {}).get(KEY)
-            if arguments is not None and self._tokens is not None:
+            if arguments is not None:
                 budget = ThinkingBudget(arguments["think_tokens"], arguments["answer_tokens"])
-                self._tracked[row] = _Tracked(ResponseBudget(arguments["phase"], budget, self._tokens), tokens)
+                rules = (arguments["phase"], budget, self._tokens, arguments["stop_repetition"], self._end_id)
+                self._tracked[row] = _Tracked(ResponseLimits(*rules), tokens)
         for first, second, direction in batch_update.moved:
             moved, other = self._tracked.pop(first, None), self._tracked.pop(second, None)
             if moved is not None:
@@ -77,11 +80,14 @@ class BudgetProcessor(LogitsProcessor):
         return logits
 
 
-def request_arguments(phase: int, budget: ThinkingBudget) -> dict[str, Any]:
-    """`extra_args` of a request whose response begins in `phase` (`rollout.budget.initial_phase`)."""
-    return {KEY: {"phase": phase, **asdict(budget)}}
+def request_arguments(phase: int, budget: ThinkingBudget, stop_repetition: int | None) -> dict[str, Any] | None:
+    """`extra_args` of a request whose response begins in `phase` (`rollout.budget.initial_phase`); None for no limits."""
+    if budget.unlimited and stop_repetition is None:
+        return None
+    return {KEY: {"phase": phase, **asdict(budget), "stop_repetition": stop_repetition}}
 
 
-def engine_settings(tokens: BudgetTokens | None, suppressed: list[int]) -> dict[str, Any]:
-    """`additional_config` of the engine; `tokens` None where the vocabulary has no <think>."""
-    return {KEY: {"suppressed": suppressed, "tokens": tokens and {**asdict(tokens), "forced_ids": list(tokens.forced_ids)}}}
+def engine_settings(tokens: BudgetTokens | None, suppressed: list[int], end_id: int) -> dict[str, Any]:
+    """`additional_config` of the engine; `tokens` None where the vocabulary has no <think>; `end_id` ends a response."""
+    rules = tokens and {**asdict(tokens), "forced_ids": list(tokens.forced_ids)}
+    return {KEY: {"suppressed": suppressed, "tokens": rules, "end_id": end_id}}

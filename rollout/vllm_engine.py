@@ -8,24 +8,26 @@ over in memory (`vllm_worker`). Not yet run on GPU.
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future, as_completed, wait
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from rollout.budget import ResponseBudget, budgets_of, initial_phase
+from rollout.budget import budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
-from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget
+from rollout.engine import Completion, Engine, FinishReason, SamplingParams, ThinkingBudget, named, refuse_long
+from rollout.limits import ResponseLimits
 from rollout.options import VllmOptions
 
 _T = TypeVar("_T")
 
 
-class EngineDied(RuntimeError):
+class EngineDied(ChildProcessError):
     """vLLM's process ended and could not be restarted."""
 
 
@@ -39,13 +41,14 @@ class VllmEngine(Engine):
 
     When vLLM's processes die (killed, out of memory), they are started anew, given the last weights, and unfinished
     prompts are generated again, with the same seeds; finished ones are kept. More than `max_restarts` deaths in one
-    call raise EngineDied.
+    call raise EngineDied. `dtype`: parameter type, where the options name none.
     """
 
     def __init__(
         self, model: str | Path, renderer: ChatRenderer, options: VllmOptions | None = None, *, dtype: str = "float32"
     ) -> None:
-        self._model, self._renderer, self._options, self._dtype = str(model), renderer, options or VllmOptions(), dtype
+        self._model, self._renderer, self._options = str(model), renderer, options or VllmOptions()
+        self._dtype = self._options.dtype or dtype
         _environment(self._options)
         thinks = renderer.token_id("<think>") is not None and renderer.token_id("</think>") is not None
         self._tokens = renderer.budget_tokens() if thinks else None
@@ -53,6 +56,7 @@ class VllmEngine(Engine):
         threading.Thread(target=self._loop.run_forever, name="vllm-client", daemon=True).start()
         self._block: Any = None
         self._handles: bytes | None = None
+        self._running: Sequence[Future[tuple[int, list[Completion]]]] = ()
         self._requests = 0
         self.weight_version = 0
         self.restarts = 0
@@ -68,13 +72,21 @@ class VllmEngine(Engine):
         generator: torch.Generator,
     ) -> Iterator[tuple[int, list[Completion]]]:
         """(index of the prompt, its `n` completions) as groups finish, so that scoring need not wait for the slowest."""
-        if n < 1:
-            raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
-        budgets = budgets_of(budget, len(prompts))
+        seeds = group_seeds(len(prompts), n, generator)
+        yield from self.stream_seeded(prompts, n, sampling, budgets_of(budget, len(prompts)), seeds)
+
+    def stream_seeded(
+        self,
+        prompts: Sequence[Prompt],
+        n: int,
+        sampling: SamplingParams,
+        budgets: Sequence[ThinkingBudget],
+        seeds: Sequence[int],
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """As `stream`, with the budget and the seed (`group_seeds`) of each prompt."""
         if self._tokens is None and not all(one.unlimited for one in budgets):
             self._renderer.budget_tokens()  # says what is missing
-        seeds = torch.randint(2**31 - n, (len(prompts),), generator=generator).tolist()
-        self._refuse_long(prompts, sampling)
+        refuse_long(prompts, sampling, self._longest, "raise max_length, lower the token budgets or leave the problem out")
         left, deaths = set(range(len(prompts))), 0
         while left:
             order = sorted(left, key=lambda index: -len(prompts[index].encoded.input_ids))
@@ -84,6 +96,7 @@ class VllmEngine(Engine):
                 )
                 for index in order
             ]
+            self._running = groups
             try:
                 for group in as_completed(groups):
                     index, completions = group.result()
@@ -92,16 +105,21 @@ class VllmEngine(Engine):
             except _death() as error:
                 deaths += 1
                 if deaths > self._options.max_restarts:
-                    named = prompts[min(left)].id or f"prompt {min(left)}"
+                    first = named(prompts[min(left)], min(left))
                     raise EngineDied(
                         f"vLLM died {deaths} times while generating {len(left)} of {len(prompts)} prompts, the first of them "
-                        f"{named} ({error}); what it printed says why. Out of memory: lower max_sequences, max_length or the "
+                        f"{first} ({error}); what it printed says why. Out of memory: lower max_sequences, max_length or the "
                         "cache"
                     ) from error
                 self._restart()
             finally:
                 for group in groups:
                     group.cancel()
+
+    def cancel(self) -> None:
+        """Breaks off the call in progress, from another thread; its stream raises CancelledError."""
+        for group in self._running:
+            group.cancel()
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Loads the policy's parameters into the running engine, in memory; cached prefixes and images are dropped."""
@@ -114,15 +132,21 @@ class VllmEngine(Engine):
 
                 self._block = WeightBlock()
             self._block.write(tensors)
-        self._await(self._push_weights())
+        self._control(self._push_weights)
         self.weight_version = version
 
     def sleep(self) -> None:
-        """Frees the cache's and, on a GPU, the weights' memory until `wake`."""
-        self._await(self._engine.sleep(level=1))
+        """With the option `sleep`: on a GPU frees the cache's memory and moves the weights to the CPU until `wake`. vLLM's CPU
+        build frees nothing; there only cached prefixes and images are dropped.
+        """
+        if self._options.sleep:
+            self._control(lambda: self._engine.sleep(level=1))
 
     def wake(self) -> None:
-        self._await(self._engine.wake_up())
+        if self._options.sleep:
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()  # what the trainer's allocator holds in reserve, vLLM needs again
+            self._control(lambda: self._engine.wake_up())
 
     def close(self) -> None:
         """Ends vLLM's processes and frees the shared weights."""
@@ -132,6 +156,11 @@ class VllmEngine(Engine):
         if self._block is not None:
             self._block.close()
 
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt with its response that the engine takes at most."""
+        return self._longest
+
     def process_ids(self) -> list[int]:
         """Processes of the engine, for tests and monitoring."""
         manager = self._engine.engine_core.resources.engine_manager
@@ -139,6 +168,29 @@ class VllmEngine(Engine):
 
     def _await(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _control(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has the engine do `work`, one that dies over it being started again."""
+        deaths = 0
+        while True:
+            try:
+                if deaths:
+                    self._restart()
+                self._watched(work())
+                return
+            except _death() as error:
+                deaths += 1
+                if deaths > self._options.max_restarts:
+                    raise EngineDied(f"vLLM died {deaths} times between calls ({error}); what it printed says why") from error
+
+    def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Waits for `work`, and notices when the engine dies over it: vLLM's client would wait for ever."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not wait([future], timeout=1.0).done:
+            if self._engine.errored:
+                future.cancel()
+                raise _death()()
+        future.result()
 
     async def _start(self) -> Any:
         from vllm import AsyncEngineArgs
@@ -160,20 +212,23 @@ class VllmEngine(Engine):
             enable_prefix_caching=True,
             # A prompt taken in parts would move a request's random generator, which only CUDA generators can undo.
             enable_chunked_prefill=current_platform.is_cuda_alike(),
-            # Every group's pixels are sent along; keeping what the other side holds would need vLLM's own renderer.
-            mm_processor_cache_gb=0,
+            # What the engine's process keeps of the pixels, so that they are sent once; `_sample` does the bookkeeping.
+            mm_processor_cache_gb=1,
+            enable_sleep_mode=options.sleep and current_platform.is_sleep_mode_available(),
             # The budget must see every token before the next one is drawn.
             async_scheduling=False,
             logprobs_mode="processed_logprobs",
             logits_processors=["rollout.vllm_budget:BudgetProcessor"],
             worker_extension_cls="rollout.vllm_worker.WeightReceiver",
-            additional_config=engine_settings(self._tokens, self._suppressed()),
+            additional_config=engine_settings(self._tokens, self._suppressed(), self._renderer.special.end_of_turn_id),
             skip_tokenizer_init=False,
             disable_log_stats=True,
             seed=0,
         )
         engine = AsyncLLM.from_engine_args(arguments)
-        self._longest = engine.model_config.max_model_len
+        self._longest: int = engine.model_config.max_model_len
+        await engine.get_supported_tasks()  # remembered: from then on a request is sent without a pause
+        await engine.collective_rpc("end_with", args=(os.getpid(),))
         return engine
 
     def _suppressed(self) -> list[int]:
@@ -188,7 +243,7 @@ class VllmEngine(Engine):
         self._await(_cancel_others())
         self._engine = self._await(self._start())
         if self._block is not None or self._handles is not None:
-            self._await(self._push_weights())
+            self._watched(self._push_weights())
 
     async def _push_weights(self) -> None:
         if self._handles is not None:
@@ -199,60 +254,74 @@ class VllmEngine(Engine):
         await self._engine.reset_mm_cache()
         await self._engine.reset_encoder_cache()
 
-    def _refuse_long(self, prompts: Sequence[Prompt], sampling: SamplingParams) -> None:
-        for index, prompt in enumerate(prompts):
-            length, most = len(prompt.encoded.input_ids), sampling.max_new_tokens
-            if length + most > self._longest:
-                raise ValueError(
-                    f"{prompt.id or f'prompt {index}'}: {length} tokens and up to {most} of response, but the engine takes "
-                    f"{self._longest} in all; raise max_length, lower the token budgets or leave the problem out"
-                )
-
     async def _group(
         self, index: int, prompt: Prompt, n: int, sampling: SamplingParams, budget: ThinkingBudget, seed: int
     ) -> tuple[int, list[Completion]]:
+        """One request for each completion, as vLLM would make of one for all; only so does each bring its own pixels, or
+        none where they were sent before.
+        """
+        from rollout.vllm_inputs import engine_input
+
+        merge = getattr(getattr(self._renderer.processor, "image_processor", None), "merge_size", 1)
+        inputs = engine_input(prompt.encoded, image_token_id=self._renderer.image_token_id, merge_size=merge)
+        samples = [self._sample(prompt, inputs, sampling, budget, seed + number) for number in range(n)]
+        return index, list(await asyncio.gather(*samples))
+
+    async def _sample(
+        self, prompt: Prompt, inputs: Any, sampling: SamplingParams, budget: ThinkingBudget, seed: int
+    ) -> Completion:
         from vllm import SamplingParams as VllmSampling
         from vllm.sampling_params import RequestOutputKind
 
         from rollout.vllm_budget import request_arguments
-        from rollout.vllm_inputs import engine_input
+        from rollout.vllm_inputs import without_known_media
 
+        began = time.perf_counter()
         phase = initial_phase(prompt.prefill, thinking=prompt.thinking)
+        stop_ids = [*self._renderer.stop_ids, *sampling.stop_token_ids]
         settings = VllmSampling(
-            n=n,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             seed=seed,
-            stop_token_ids=list(self._renderer.stop_ids),
+            stop_token_ids=stop_ids,
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            extra_args=None if budget.unlimited else request_arguments(phase, budget),
+            extra_args=request_arguments(phase, budget, sampling.stop_repetition),
         )
-        merge = getattr(getattr(self._renderer.processor, "image_processor", None), "merge_size", 1)
-        inputs = engine_input(prompt.encoded, image_token_id=self._renderer.image_token_id, merge_size=merge)
         self._requests += 1
-        outputs = [result async for result in self._engine.generate(inputs, settings, f"{self._requests}")][-1].outputs
-        outputs = sorted(outputs, key=lambda output: output.index)
-        return index, [self._completion(prompt, output, phase, budget) for output in outputs]
+        lean = without_known_media(inputs, prompt.encoded, self._engine.renderer.mm_processor_cache)
+        outputs = [result async for result in self._engine.generate(lean, settings, f"{self._requests}")]
+        (output,) = outputs[-1].outputs
+        limits = ResponseLimits(phase, budget, self._tokens, sampling.stop_repetition, self._renderer.special.end_of_turn_id)
+        return self._completion(prompt, output, limits, stop_ids, time.perf_counter() - began)
 
-    def _completion(self, prompt: Prompt, output: Any, phase: int, budget: ThinkingBudget) -> Completion:
+    def _completion(
+        self, prompt: Prompt, output: Any, limits: ResponseLimits, stop_ids: Sequence[int], seconds: float
+    ) -> Completion:
         tokens = np.fromiter(output.token_ids, np.int32)
         logprobs = np.array(output.logprobs.logprobs, np.float32)[np.array(output.logprobs.start_indices)]
         forced = np.zeros(len(tokens), bool)
-        reason: Literal["stop", "length"] = "stop" if len(tokens) and int(tokens[-1]) in self._renderer.stop_ids else "length"
-        if self._tokens is not None and not budget.unlimited:
-            state = ResponseBudget(phase, budget, self._tokens)
-            for at, token in enumerate(tokens.tolist()):
-                if state.spent:  # what follows is the end that the budget demanded
-                    tokens, logprobs, forced, reason = tokens[:at], logprobs[:at], forced[:at], "length"
-                    break
-                forced[at] = state.push(token)
+        reason: FinishReason = "stop" if len(tokens) and int(tokens[-1]) in stop_ids else "length"
+        for at, token in enumerate(tokens.tolist()):
+            forced[at] = limits.push(token)
+            if limits.ended and not (reason == "stop" and at + 1 == len(tokens)):
+                # What follows, if anything, is the end that the limits demanded.
+                tokens, logprobs, forced, reason = tokens[: at + 1], logprobs[: at + 1], forced[: at + 1], limits.ended
+                break
         said = tokens[:-1] if reason == "stop" else tokens
         text = prompt.prefill + self._renderer.decode(said)
-        return Completion(tokens, np.where(forced, 0.0, logprobs).astype(np.float32), forced, reason, text, self.weight_version)
+        logprobs = np.where(forced, 0.0, logprobs).astype(np.float32)
+        return Completion(tokens, logprobs, forced, reason, text, self.weight_version, seconds)
+
+
+def group_seeds(prompts: int, n: int, generator: torch.Generator) -> list[int]:
+    """A seed for each group of `n`; its samples take this number and the ones after it."""
+    if n < 1:
+        raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
+    return torch.randint(2**31 - n, (prompts,), generator=generator).tolist()
 
 
 async def _cancel_others() -> None:

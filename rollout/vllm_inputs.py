@@ -1,10 +1,12 @@
 """Rendered prompts as vLLM takes them: our tokens and pixels go in as they are, and vLLM renders nothing itself."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
 from vllm.inputs import mm_input, tokens_input
+from vllm.multimodal.cache import MultiModalProcessorSenderCache
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
 
 from rollout.encoded import Encoded
@@ -39,6 +41,24 @@ def engine_input(encoded: Encoded, *, image_token_id: int | None, merge_size: in
         {kind: [item.key for item in encoded.media if item.kind == kind] for kind in kinds},
         {kind: [place for item, place in zip(encoded.media, places, strict=True) if item.kind == kind] for kind in kinds},
     )
+
+
+def without_known_media(inputs: Any, encoded: Encoded, cache: Any) -> Any:
+    """`inputs` of `engine_input` without the pixels that the engine's process holds, for a request sent right after this.
+
+    `cache`: vLLM's record of what is held there; None or another kind of cache holds nothing. It stays true as long as
+    both sides see all media in the same order.
+    """
+    if not encoded.media or not isinstance(cache, MultiModalProcessorSenderCache):
+        return inputs
+    seen, kwargs = Counter[str](), {kind: list(items) for kind, items in inputs["mm_kwargs"].items()}
+    for item in encoded.media:
+        cache.touch_sender_cache_item(item.key)
+    for item in encoded.media:
+        place = seen[item.kind]
+        kwargs[item.kind][place], _ = cache.get_and_update_item((kwargs[item.kind][place], []), item.key)
+        seen[item.kind] += 1
+    return {**inputs, "mm_kwargs": MultiModalKwargsItems(kwargs)}
 
 
 def _placeholders(

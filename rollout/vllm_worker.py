@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +25,11 @@ class WeightReceiver:
 
     model_runner: Any
     device: torch.device
+
+    def end_with(self, pid: int) -> None:
+        """Ends this process when `pid` has ended: killed, it could not tell vLLM's processes to free the GPU."""
+        watched = os.pidfd_open(pid)
+        threading.Thread(target=_end_after, args=(watched,), name="rlcs-owner", daemon=True).start()
 
     def receive_block(self, pid: int, descriptor: int, size: int, layout: Layout) -> int:
         """Loads the tensors of the block that process `pid` holds open as `descriptor`; -> how many."""
@@ -39,6 +47,13 @@ class WeightReceiver:
         # vLLM's reload restores what packing, quantisation or padding made of the weights and does it again.
         self.model_runner.reload_weights(weights_iterator=iter(tensors), is_checkpoint_format=True)
         return len(tensors)
+
+
+def _end_after(process: int) -> None:
+    waiting = select.poll()
+    waiting.register(process, select.POLLIN)
+    waiting.poll()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _mapped(path: str, size: int) -> Any:

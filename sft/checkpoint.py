@@ -1,8 +1,9 @@
 """Checkpoints: a Hugging Face directory that any tool loads, with the optimiser's and the trainer's state beside it.
 
-    config.json  model.safetensors  tokenizer and processor files  |  optimizer.pt  state.pt
+    config.json  model.safetensors  tokenizer and processor files  |  optimizer.pt  state.pt  adapter/
 
-The two .pt files are needed to resume only. They are read with `weights_only=True`: loading a checkpoint runs no code of its.
+What stands to the right is needed to resume only. The .pt files are read with `weights_only=True`: loading a checkpoint runs no
+code of its. Of a model with LoRA adapters, model.safetensors holds the merged weights and adapter/ the adapters, as peft does.
 """
 
 import os
@@ -17,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from rollout.lora import ADAPTER, has_adapters, plain_state_dict, save_adapters
 from sft.rundir import PARTIAL, RunDir, fsync_directory
 
 OPTIMIZER, STATE = "optimizer.pt", "state.pt"
@@ -35,8 +37,10 @@ def save_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with _no_progress_bars():
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=plain_state_dict(model) if has_adapters(model) else None)
         processor.save_pretrained(partial)
+    if has_adapters(model):
+        save_adapters(model, partial / ADAPTER)
     torch.save(optimizer.state_dict(), partial / OPTIMIZER)
     torch.save(_to_saved(state, "state"), partial / STATE)
     _fsync_tree(partial)

@@ -10,6 +10,21 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
+class LoraConfig(BaseModel):
+    """Low-rank adapters on a frozen model, `rollout.lora`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    rank: int = Field(default=32, ge=1)
+    """Rank of every adapter."""
+    alpha: float = Field(default=64.0, gt=0)
+    """Adapters count alpha / rank times."""
+    dropout: Decay = 0.0
+    """Fraction of an adapter's inputs dropped while training; RL takes 0 only."""
+    targets: Literal["decoder", "all"] | Annotated[list[str], Field(min_length=1)] = "decoder"
+    """Linear layers with an adapter: those of the decoder, those of the vision tower as well, or those of these names."""
+
+
 class SftConfig(BaseModel):
     """One supervised fine-tuning run."""
 
@@ -31,6 +46,10 @@ class SftConfig(BaseModel):
     """Parameter type of the model."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of PyTorch; 0 leaves its default."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters on a frozen model; absent, all weights are trained."""
+    gradient_checkpointing: bool = False
+    """Compute activations anew in the backward pass: a fraction of their memory for about a third more time."""
 
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the training examples."""

@@ -15,12 +15,12 @@ from rich.progress import track
 from transformers import PreTrainedModel
 
 from rollout.chat import ChatRenderer
-from rollout.forward import load_policy
 from rollout.memory import peak_memory_mb
-from sft.checkpoint import load_training_state, resolve_model, save_checkpoint
+from sft.checkpoint import load_training_state, save_checkpoint
 from sft.config import SftConfig
 from sft.data import DataError, Example, LoadedExamples, digest, load_examples
 from sft.evaluate import evaluate
+from sft.policy import trained_policy
 from sft.progress import progress
 from sft.rendering import Renderings, check_nothink_form
 from sft.rundir import RunDir
@@ -56,7 +56,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
         )
     run.rewind(start)
 
-    model, processor = load_policy(str(checkpoint or resolve_model(config.model)), device=config.device, dtype=config.dtype)
+    model, processor = trained_policy(config, checkpoint)
     renderer = ChatRenderer(processor, cache_bytes=32 << 20)
     if config.nothink_ratio > 0 or not all(example.thinks for example in (*loaded.examples, *heldout.examples)):
         check_nothink_form(renderer)

@@ -4,7 +4,8 @@ Axis suffixes: T target tokens (those with loss) of the examples at hand, laid e
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,12 @@ from transformers import PreTrainedModel
 
 from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack, token_logprobs
+from rollout.transformers_engine import out_of_memory
 from sft.config import SftConfig
 from sft.packing import first_fit
 from sft.tally import Tally
+
+_HEAD_LOGITS = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,25 @@ def target_states(model: PreTrainedModel, samples: Sequence[Sample]) -> tuple[to
     return hidden_states(model, packed).index_select(0, places - 1), packed.input_ids[places]
 
 
+def head_rows(vocabulary: int) -> int:
+    """Rows that go through the output head at once: at most 4,096, and at most 512 MiB of float32 logits."""
+    return max(1, min(4096, _HEAD_LOGITS // vocabulary))
+
+
+@contextmanager
+def explained_shortage(device: torch.device, tokens: int, longest: str) -> Iterator[None]:
+    """Turns what PyTorch raises when memory runs out into a MemoryError that says on what, and the mend."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's OutOfMemoryError is one
+        if not out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"out of memory on {device} in a pack of {tokens:,} tokens, {longest}; lower token_budget as far as to that, set "
+            "gradient_checkpointing, use lora, or leave the longest out (--dry-run estimates the memory)"
+        ) from error
+
+
 def update(
     model: PreTrainedModel, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], *, token_budget: int, grad_clip: float
 ) -> tuple[Tally, float]:
@@ -70,10 +93,12 @@ def update(
     optimizer.zero_grad(set_to_none=True)
     total, tally = sum(sample.targets for sample in samples), Tally()
     for members in packs(samples, token_budget):
-        hidden_TD, targets_T = target_states(model, members)
-        logprobs_T = token_logprobs(model, hidden_TD, targets_T)
-        assert isinstance(logprobs_T, torch.Tensor)
-        (-logprobs_T.sum() / total).backward()
+        lengths = [len(sample.encoded.input_ids) for sample in members]
+        with explained_shortage(model.device, sum(lengths), f"the longest example of {max(lengths):,}"):
+            hidden_TD, targets_T = target_states(model, members)
+            logprobs_T = token_logprobs(model, hidden_TD, targets_T, chunk=head_rows(model.config.get_text_config().vocab_size))
+            assert isinstance(logprobs_T, torch.Tensor)
+            (-logprobs_T.sum() / total).backward()
         for sample, own in zip(members, logprobs_T.detach().split([sample.targets for sample in members]), strict=True):
             tally.add(sample.domain, nothink=sample.nothink, loss=-float(own.sum()), tokens=sample.targets)
     norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip))

@@ -50,9 +50,11 @@ def engine(model, renderer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     checkpoint = tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(checkpoint)
     renderer.processor.save_pretrained(checkpoint)
-    engine = VllmEngine(checkpoint, renderer, VllmOptions(max_sequences=64, max_length=512, eager=True))
-    yield engine
-    engine.close()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # a test looks into the engine's process
+        engine = VllmEngine(checkpoint, renderer, VllmOptions(max_sequences=64, max_length=512, eager=True, sleep=True))
+        yield engine
+        engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +174,86 @@ def test_every_prompt_may_have_a_budget_of_its_own(engine, prompts):
             assert len(completion.token_ids) <= budget.think_tokens + 1 + 2 + 4
 
 
+def test_looping_responses_end_where_the_transformers_engine_ends_them(engine, model, renderer, prompts):
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=200, stop_repetition=16)
+    for budget in (None, ThinkingBudget(30, 150)):
+        expected = TransformersEngine(model, renderer).generate(prompts, 1, sampling, budget, generator=seeded())
+        found = engine.generate(prompts, 1, sampling, budget, generator=seeded())
+        assert_same_tokens(found, expected)
+        assert_trainers_logprobs(model, renderer, prompts, found)
+        looped = [one for one in flat(found) if one.finish_reason == "repetition"]
+        assert looped and all(len(one.token_ids) < 180 for one in looped)
+
+
+def test_further_stop_tokens_end_a_response(engine, model, renderer, prompts):
+    [[whole]] = engine.generate(prompts[:1], 1, GREEDY, generator=seeded())
+    sampling = SamplingParams(temperature=0.0, max_new_tokens=24, stop_token_ids=(int(whole.token_ids[4]),))
+    found = engine.generate(prompts, 1, sampling, generator=seeded())
+    assert_same_tokens(found, TransformersEngine(model, renderer).generate(prompts, 1, sampling, generator=seeded()))
+    assert found[0][0].finish_reason == "stop" and len(found[0][0].token_ids) <= 5
+
+
+def test_seconds_run_from_the_submission_to_a_completions_last_token(engine, prompts):
+    budgets = [ThinkingBudget(0, 100 if index else 1) for index in range(len(prompts))]
+    began = time.perf_counter()
+    groups = engine.generate(prompts, 2, SamplingParams(max_new_tokens=120), budgets, generator=seeded())
+    spent = time.perf_counter() - began
+    assert all(0 < one.seconds < spent for one in flat(groups))
+    assert max(one.seconds for one in groups[0]) < max(one.seconds for one in flat(groups[1:]))
+
+
+def test_a_group_sends_its_image_once_encodes_it_once_and_computes_its_prompt_once(engine, renderer, prompts, tmp_path):
+    """The image is a new one, the prompt longer than one block of the prefix cache, 128 tokens on the CPU."""
+
+    def count_encoded(worker):
+        model, worker.encoded = worker.model_runner.model, 0
+        encode = model.embed_multimodal
+
+        def counted(**kwargs):
+            worker.encoded += len(kwargs.get("image_grid_thw", ()))
+            return encode(**kwargs)
+
+        model.embed_multimodal = counted
+
+    def encoded(worker):
+        return worker.encoded
+
+    sent, outputs, core = [], [], engine._engine.engine_core
+    add, generate = core.add_request_async, engine._engine.generate
+
+    async def adding(request):
+        sent.extend(feature.data is not None for feature in request.mm_features)
+        await add(request)
+
+    async def generating(*arguments):
+        async for output in generate(*arguments):
+            outputs.append(output)
+            yield output
+
+    Image.fromarray(np.random.default_rng(7).integers(0, 256, (56, 56, 3), dtype=np.uint8)).save(tmp_path / "new.png")
+    content = [{"type": "image", "image": "new.png"}, {"type": "text", "text": "x" * 150}]
+    prompt = renderer.prompt([{"role": "user", "content": content}], root=tmp_path, thinking=True)
+    engine._await(engine._engine.collective_rpc(count_encoded))
+    core.add_request_async, engine._engine.generate = adding, generating
+    try:
+        engine.generate([prompt], 6, SamplingParams(max_new_tokens=8), generator=seeded())
+        assert sent == [True, *[False] * 5]
+        engine.generate([prompt], 2, SamplingParams(max_new_tokens=8), generator=seeded())
+    finally:
+        del core.add_request_async, engine._engine.generate
+    assert sent == [True, *[False] * 7]  # nor again in another call, under the same weights
+    assert engine._await(engine._engine.collective_rpc(encoded)) == [1]
+    cached = sorted(output.num_cached_tokens for output in outputs)
+    assert cached == [0, *[128] * 7]
+
+
+def test_after_sleeping_the_engine_says_what_it_said_before(engine, prompts):
+    before = engine.generate(prompts, 1, GREEDY, generator=seeded())
+    engine.sleep()
+    engine.wake()
+    assert_same_tokens(engine.generate(prompts, 1, GREEDY, generator=seeded()), before)
+
+
 def test_groups_come_as_they_finish(engine, prompts):
     """The group with the shortest answers is there before the others."""
     budgets = [ThinkingBudget(0, 100 if index else 1) for index in range(len(prompts))]
@@ -206,3 +288,19 @@ def test_after_a_kill_the_engine_starts_again_with_the_last_weights_and_loses_no
     assert np.mean(matching) > 0.9  # same seeds, same weights; sums of another batch may round a draw over an edge
     expected = TransformersEngine(model, renderer).generate(prompts, 1, GREEDY, generator=seeded())
     assert_same_tokens(engine.generate(prompts, 1, GREEDY, generator=seeded()), expected)
+
+
+def test_an_engine_that_died_between_calls_is_started_again_with_the_weights_to_come(engine, model, renderer, prompts):
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.add_(0.1 * parameter.std() * torch.randn(parameter.shape, generator=seeded(2)))
+    restarts, (victim,) = engine.restarts, engine.process_ids()
+    os.kill(victim, signal.SIGKILL)
+    engine.sleep()
+    engine.wake()
+    engine.update_weights(changed.named_parameters(), version=12)
+    assert engine.restarts == restarts + 1
+    found = engine.generate(prompts, 1, GREEDY, generator=seeded())
+    assert_same_tokens(found, TransformersEngine(changed, renderer).generate(prompts, 1, GREEDY, generator=seeded()))
+    assert {one.weight_version for one in flat(found)} == {12}

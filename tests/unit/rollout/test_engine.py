@@ -1,5 +1,7 @@
 """The transformers engine against `model.generate`, teacher-forced forward passes and its own unbatched results."""
 
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ from rollout.attention import VARLEN
 from rollout.chat import Prompt
 from rollout.engine import Completion, SamplingParams, ThinkingBudget
 from rollout.forward import hidden_states, pack, token_logprobs
-from rollout.transformers_engine import TransformersEngine, _waves
+from rollout.transformers_engine import TransformersEngine, out_of_memory
+from rollout.waves import Part, waves
 
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=12)
 
@@ -219,11 +222,11 @@ def test_waves_give_results_in_the_order_of_the_prompts(nano, renderer, prompts,
 @pytest.mark.parametrize(("n", "max_batch"), [(1, 1), (4, 3), (8, 256), (5, 12), (300, 256)])
 def test_waves_hold_every_completion_once_within_the_batch_limit(n, max_batch):
     lengths = [5, 90, 17, 17, 3, 44]
-    waves = _waves(lengths, n, max_batch)
-    assert all(sum(count for _, count in wave) <= max_batch for wave in waves)
-    totals = [sum(count for wave in waves for index, count in wave if index == prompt) for prompt in range(len(lengths))]
+    planned = [wave.members for wave in waves(lengths, n, max_batch)]
+    assert all(sum(count for _, count in wave) <= max_batch for wave in planned)
+    totals = [sum(count for wave in planned for index, count in wave if index == prompt) for prompt in range(len(lengths))]
     assert totals == [n] * len(lengths)
-    assert len(waves) <= -(-len(lengths) // max(1, max_batch // n)) if n <= max_batch else len(waves) <= n * len(lengths)
+    assert len(planned) <= -(-len(lengths) // max(1, max_batch // n)) if n <= max_batch else len(planned) <= n * len(lengths)
 
 
 def test_stop_token_is_kept_in_the_tokens_and_left_out_of_the_text(nano, renderer, prompts):
@@ -239,6 +242,108 @@ def test_stop_token_is_kept_in_the_tokens_and_left_out_of_the_text(nano, rendere
             assert completion.text == prompt.prefill + renderer.decode(body)
             assert len(completion.token_ids) == 60 or completion.finish_reason == "stop"
     assert reasons == {"stop", "length"}
+
+
+def test_further_stop_tokens_end_a_response_and_stay_out_of_its_text(nano, renderer, prompts):
+    engine = TransformersEngine(nano, renderer)
+    [[whole]] = engine.generate(prompts[:1], 1, GREEDY, generator=seeded())
+    stop = int(whole.token_ids[5])
+    first = whole.token_ids.tolist().index(stop)
+    [[cut]] = engine.generate(prompts[:1], 1, SamplingParams(0.0, 1.0, 12, stop_token_ids=(stop,)), generator=seeded())
+    assert cut.token_ids.tolist() == whole.token_ids[: first + 1].tolist() and cut.finish_reason == "stop"
+    assert cut.text == prompts[0].prefill + renderer.decode(cut.token_ids[:-1])
+
+
+def test_seconds_run_from_the_call_to_a_completions_last_token(nano, renderer, prompts):
+    sampling = SamplingParams(temperature=2.0, max_new_tokens=60)
+    engine = TransformersEngine(nano, renderer, max_batch=16)
+    began = time.perf_counter()
+    drawn = engine.generate(prompts, 8, sampling, generator=seeded())
+    spent = time.perf_counter() - began
+    for wave in waves([len(prompt.encoded.input_ids) for prompt in prompts], 8, 16):
+        together = sorted((len(one.token_ids), one.seconds) for index, _ in wave.members for one in drawn[index])
+        seconds = [seconds for _, seconds in together]
+        assert 0 < seconds[0] < seconds[-1] < spent and seconds == sorted(seconds)
+    longest, shortest = (pick(range(len(prompts)), key=lambda i: len(prompts[i].encoded.input_ids)) for pick in (max, min))
+    assert max(one.seconds for one in drawn[longest]) < min(one.seconds for one in drawn[shortest])  # it waited for its wave
+
+
+def test_a_prompt_that_leaves_the_response_no_room_is_named_before_anything_is_generated(nano, renderer, root):
+    short, long = (renderer.prompt(text("x" * size), root=root, thinking=True, id=f"of-{size}") for size in (3, 4090))
+    stream = TransformersEngine(nano, renderer).stream([short, long], 1, GREEDY, generator=seeded())
+    with pytest.raises(
+        ValueError, match=r"of-4090: 4\d\d\d tokens and up to 12 of response, but the engine takes 4096 in all; lower"
+    ):
+        next(stream)
+
+
+def starving(engine: TransformersEngine, sequences: int, error: RuntimeError) -> list[int]:
+    """Makes steps of more than `sequences` sequences fail; -> the sizes of all steps, as they come."""
+    decode, sizes = engine._decode, []
+
+    def hungry(token_B, *rest):
+        sizes.append(len(token_B))
+        if len(token_B) > sequences:
+            raise error
+        return decode(token_B, *rest)
+
+    engine._decode = hungry
+    return sizes
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: x")])
+@pytest.mark.parametrize("budget", [None, ThinkingBudget(10, 10)])
+def test_a_wave_that_memory_does_not_hold_is_decoded_in_parts_with_the_same_draws(nano, renderer, prompts, error, budget):
+    sampling, at_ease, after = SamplingParams(temperature=1.5, max_new_tokens=40), seeded(2), seeded(2)
+    expected = TransformersEngine(nano, renderer).generate(prompts, 6, sampling, budget, generator=at_ease)
+    engine = TransformersEngine(nano, renderer, compact_below=0.0)
+    sizes = starving(engine, 4, error)
+    with pytest.warns(RuntimeWarning, match=r"out of memory with \d+ sequences at once; going on with \d+") as told:
+        drawn = engine.generate(prompts, 6, sampling, budget, generator=after)
+    assert len(told) == 3
+    assert_same(drawn, expected)
+    assert torch.equal(after.get_state(), at_ease.get_state())
+    assert [size for size in sizes if size > 4] == [30, 12, 6]  # 15 are two prompts and a bit, halved: 12 of 30, then 6
+    sizes.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = engine.generate(prompts, 6, sampling, budget, generator=seeded(2))
+    assert_same(again, expected)
+    assert max(sizes) <= 4  # what has failed once is not tried again
+
+
+def test_a_single_response_that_memory_does_not_hold_names_its_problem(nano, renderer, root):
+    engine = TransformersEngine(nano, renderer)
+    starving(engine, 0, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    prompt = renderer.prompt(text("q"), root=root, thinking=True, id="sums/7")
+    match = r"sums/7: out of memory on cpu with a single response of up to 12 tokens to its prompt of \d+; .*allocate 2.00 GiB"
+    with pytest.warns(RuntimeWarning), pytest.raises(MemoryError, match=match):
+        engine.generate([prompt], 4, GREEDY, generator=seeded())
+
+
+def test_errors_that_are_not_of_memory_are_passed_on(nano, renderer, prompts):
+    engine = TransformersEngine(nano, renderer)
+    starving(engine, 0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        engine.generate(prompts, 4, GREEDY, generator=seeded())
+
+
+def test_the_cpu_allocators_own_error_is_known_for_what_it_is():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("members", [((4, 3), (1, 2), (0, 5)), ((2, 7),)])
+def test_halves_of_a_wave_hold_its_sequences_and_their_numbers(members):
+    size = sum(count for _, count in members)
+    whole, left = Part(members, 0, size), [Part(members, 0, size)]
+    numbers = whole.uniforms(seeded())
+    while any(part.size > 1 for part in left):
+        left = [half for part in left for half in (part.halves() if part.size > 1 else (part,))]
+        torch.testing.assert_close(torch.cat([part.uniforms(seeded()) for part in left]), numbers, rtol=0, atol=0)
+        sequences = [prompt for part in left for prompt, count in part.members for _ in range(count)]
+        assert sequences == [prompt for prompt, count in members for _ in range(count)]
 
 
 def test_placeholders_and_unused_ids_are_never_sampled(nano, renderer, prompts):

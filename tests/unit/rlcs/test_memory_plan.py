@@ -1,0 +1,301 @@
+"""Memory estimates against what models, optimisers, caches and autograd really hold."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from transformers import AutoConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig
+from typer.testing import CliRunner
+
+from rlcs import cli
+from rlcs.config import load_config
+from rlcs.memory_model import Architecture, Trained, activation_bytes, cache_bytes, logit_bytes, vision_bytes
+from rlcs.memory_plan import DESCRIPTIONS, NOMINAL_GPU, config_of, memory_table, rl_memory, sft_memory
+from rlcs.nano.build import build_model
+from rlcs.rl_config import RlConfig
+from rollout import transformers_engine
+from rollout.attention import VARLEN
+from rollout.chat import ChatRenderer
+from rollout.engine import SamplingParams
+from rollout.forward import MediaBatch, PackedInputs, hidden_states, token_logprobs
+from rollout.lora import add_adapters
+from rollout.shared_prefix import SharedPrefixCache
+from rollout.transformers_engine import TransformersEngine
+from sft.config import LoraConfig, SftConfig
+
+ROOT = Path(__file__).parents[3]
+NANO = ROOT / "assets" / "nano"
+GPU_CONFIGS = sorted(path for verb in ("sft", "rl") for path in (ROOT / "configs" / verb).glob("*_lora.yaml")) + sorted(
+    path for verb in ("sft", "rl") for path in (ROOT / "configs" / verb).glob("*_full.yaml")
+)
+
+
+@pytest.fixture(scope="module")
+def nano() -> PreTrainedModel:
+    model = build_model(seed=0)
+    model.config._attn_implementation = VARLEN
+    return model
+
+
+def qwen() -> PreTrainedModel:
+    sizes = {"hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32}
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=288, num_hidden_layers=4, **sizes, tie_word_embeddings=True))
+    model.config._attn_implementation = VARLEN
+    return model
+
+
+def kept(model: PreTrainedModel, run: Callable[[], torch.Tensor]) -> int:
+    """Bytes of distinct storages that autograd keeps of `run`, parameters left out."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    found: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    assert result.requires_grad
+    return sum(size for size, _ in found.values())
+
+
+def text(*lengths: int) -> PackedInputs:
+    places = torch.cat([torch.arange(length) for length in lengths])
+    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    return PackedInputs(torch.randint(0, 200, (sum(lengths),)), places.expand(3, -1), ends, None)
+
+
+@pytest.mark.parametrize("build", [build_model, qwen])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parameters_gradients_and_optimiser_are_counted_exactly(build: Any, dtype: torch.dtype) -> None:
+    model = build().to(dtype)
+    skeleton = Architecture.of(model.config)
+    trained = Trained.of(skeleton, None, dtype.itemsize)
+    assert skeleton.parameters == sum(parameter.numel() for parameter in model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    sum(parameter.float().square().sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    assert trained.gradients == sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
+    assert trained.optimizer == sum(value.nbytes for state in optimizer.state.values() for value in state.values())
+
+
+@pytest.mark.parametrize("targets", ["decoder", "all", ["o_proj"]])
+def test_adapters_are_counted_exactly(targets: Any) -> None:
+    model = build_model().bfloat16()
+    lora = LoraConfig(rank=3, targets=targets)
+    trained = Trained.of(Architecture.of(model.config), lora, 2)
+    add_adapters(model, **lora.model_dump(), seed=0)
+    own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert trained.numel == sum(parameter.numel() for parameter in own) and trained.tensors == len(own)
+    assert trained.gradients == sum(parameter.nbytes for parameter in own)
+    assert trained.vision == (targets == "all")
+
+
+@pytest.mark.parametrize("build", [build_model, qwen])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)])
+@pytest.mark.parametrize("again", [False, True])
+def test_activations_are_estimated_within_half_of_what_autograd_keeps(
+    build: Any, dtype: torch.dtype, lora: LoraConfig | None, again: bool
+) -> None:
+    """Without the gradients of a layer, which the estimate adds. Checkpointed layers are kept one at a time."""
+    model = build().to(dtype)
+    model.config._attn_implementation = VARLEN
+    skeleton = Architecture.of(model.config)
+    if lora:
+        add_adapters(model, **lora.model_dump(), seed=0)
+    model.train()
+    packed = text(180, 140)
+    measured = kept(model, lambda: hidden_states(model, packed))
+    if again:
+        one = (measured - kept_by_ends(model)) / skeleton.layers
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        measured = kept(model, lambda: hidden_states(model, packed)) + one
+    trained = Trained.of(skeleton, lora, dtype.itemsize)
+    backward = 320 * dtype.itemsize * (4 * skeleton.inner + 2 * skeleton.hidden)
+    estimate = activation_bytes(skeleton, trained, 320, dtype.itemsize, checkpointing=again) - backward
+    assert 0.95 < estimate / measured < 1.5
+
+
+def kept_by_ends(model: PreTrainedModel) -> float:
+    return 320 * 3.0 * model.config.get_text_config().hidden_size * model.dtype.itemsize
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_vision_towers_activations_are_estimated_within_half(nano: PreTrainedModel, again: bool) -> None:
+    skeleton = Architecture.of(nano.config)
+    nano.train()
+    pixels = torch.randn(2 * 64, 3 * 2 * 14 * 14)
+    media = MediaBatch(pixels, torch.tensor([[1, 8, 8]] * 2), torch.arange(32))
+    visual = nano.model.visual
+
+    def run() -> torch.Tensor:
+        return visual(media.pixels_PC, grid_thw=media.grids_N3).pooler_output
+
+    whole = measured = kept(nano, run)
+    if again:
+        nano.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        measured = kept(nano, run)
+        nano.gradient_checkpointing_disable()
+        measured += (whole - measured) // skeleton.vision_layers
+    backward = 128 * 4 * 4 * skeleton.vision_inner
+    estimate = vision_bytes(skeleton, Trained.of(skeleton, None, 4), 32, 4, checkpointing=again) - backward
+    assert 0.9 < estimate / measured < 1.5
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+def test_logits_of_a_chunk_cover_what_autograd_keeps_and_their_gradients(nano: PreTrainedModel, entropy: bool) -> None:
+    skeleton = Architecture.of(nano.config)
+    hidden, targets = torch.randn(300, skeleton.hidden), torch.randint(0, 288, (300,))
+
+    def run() -> torch.Tensor:
+        found = token_logprobs(nano, hidden, targets, with_entropy=entropy)
+        return found[0] if isinstance(found, tuple) else found
+
+    measured = kept(nano, run)
+    assert 1.5 < logit_bytes(skeleton, 300, 4, entropy=entropy) / measured < 6
+    assert logit_bytes(skeleton, 10**6, 4, entropy=entropy) == logit_bytes(skeleton, 4096, 4, entropy=entropy)
+
+
+@pytest.mark.parametrize("new_tokens", [1, 2, 65, 66, 129, 200])
+def test_the_cache_of_the_transformers_engine_is_counted_exactly(
+    nano: PreTrainedModel, new_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches: list[SharedPrefixCache] = []
+
+    class Seen(SharedPrefixCache):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            caches.append(self)
+
+    monkeypatch.setattr(transformers_engine, "SharedPrefixCache", Seen)
+    renderer = ChatRenderer.from_pretrained(NANO)
+    monkeypatch.setattr(renderer, "stop_ids", ())  # every sequence runs to its end
+    prompts = [renderer.prompt([{"role": "user", "content": text}], root=NANO, thinking=True) for text in ("1+1", "2+22")]
+    engine = TransformersEngine(nano, renderer, max_batch=64)
+    engine.generate(prompts, 3, SamplingParams(max_new_tokens=new_tokens), generator=torch.Generator().manual_seed(0))
+    (cache,) = caches
+    held = sum(tensor.nbytes for stored in (*cache._prefix, *cache._generated) for tensor in stored or ())
+    longest = max(len(prompt.encoded.input_ids) for prompt in prompts)
+    assert cache_bytes(Architecture.of(nano.config), 2, longest, 6, new_tokens, 4) == held
+
+
+def rl(**changes: Any) -> RlConfig:
+    given = {"model": str(NANO), "problems": "p.jsonl", "out": "o", "groups_per_step": 4, "group_size": 4}
+    return RlConfig(**{**given, **changes})
+
+
+def sizes(plan: Any) -> dict[str, float]:
+    return {row.name: row.size for row in plan.rows}
+
+
+def test_a_pass_and_the_generation_take_turns_and_a_vllm_engine_stays() -> None:
+    plan = rl_memory(rl(), 100)
+    part = sizes(plan)
+    state = part["weights"] + part["gradients"] + part["optimiser"]
+    passing = part["activations"] + part["logits"] + part["vision tower"]
+    assert plan.total == pytest.approx(state + max(passing, part["KV cache"] + part["sampling"]))
+    served = rl_memory(rl(rollout="vllm"), 100)
+    assert served.total == pytest.approx(state + passing + part["weights"] + 2**30)
+
+
+def test_vllms_share_of_a_gpu_gives_way_asleep_and_a_server_takes_none() -> None:
+    gpu = {"device": "cuda", "rollout": "vllm", "vllm": {"gpu_memory": 0.25}}
+    awake = rl_memory(rl(**gpu), 100)
+    assert sizes(awake)["vLLM"] == (awake.available or NOMINAL_GPU) / 4 and not awake.warnings
+    asleep = rl_memory(rl(**{**gpu, "vllm": {"gpu_memory": 0.25, "sleep": True}}), 100)
+    passing = sum(sizes(awake)[name] for name in ("activations", "logits", "vision tower"))
+    assert asleep.total == pytest.approx(awake.total - min(passing, sizes(awake)["vLLM"]))
+    served = rl_memory(rl(**{**gpu, "vllm": {"server": "http://127.0.0.1:8000"}}), 100)
+    assert "vLLM" not in sizes(served) and served.total == pytest.approx(awake.total - sizes(awake)["vLLM"])
+
+
+def test_a_share_of_the_gpu_too_small_for_a_group_is_warned_of() -> None:
+    changes = {"model": "models/GLM-4.1V-9B-Thinking", "device": "cuda", "rollout": "vllm", "think_tokens": 4096}
+    plan = rl_memory(rl(**changes, dtype="bfloat16", lora=LoraConfig(), vllm={"gpu_memory": 0.28}), 1000)
+    assert any("fewer than a group" in warning for warning in plan.warnings)
+
+
+def test_lora_and_checkpointing_are_seen_in_the_plan() -> None:
+    full, lora = (sizes(sft_memory(SftConfig(model=str(NANO), data="d", out="o", lora=lora))) for lora in (None, LoraConfig()))  # type: ignore[arg-type]
+    assert lora["optimiser"] < full["optimiser"] / 2 and lora["vision tower"] < full["vision tower"]
+    again = sizes(sft_memory(SftConfig(model=str(NANO), data="d", out="o", gradient_checkpointing=True)))  # type: ignore[arg-type]
+    assert again["activations"] < full["activations"] / 2
+
+
+def test_what_does_not_fit_is_warned_of_with_a_mend() -> None:
+    plan = sft_memory(SftConfig(model="models/GLM-4.1V-9B-Thinking", data="d", out="o", device="cuda", dtype="float32"))  # type: ignore[arg-type]
+    assert any("do not fit" in warning and "use lora" in warning for warning in plan.warnings)
+    screen = io.StringIO()
+    Console(file=screen, width=160).print(memory_table(plan))
+    assert "10,292,777,472 parameters" in screen.getvalue() and "is not there yet" in screen.getvalue()
+    assert "warning" in screen.getvalue()
+
+
+def test_steps_of_a_pure_bfloat16_run_are_warned_of() -> None:
+    assert any("round to nothing" in warning for warning in rl_memory(rl(dtype="bfloat16"), 100).warnings)
+    assert not rl_memory(rl(dtype="bfloat16", lora=LoraConfig()), 100).warnings
+
+
+def test_a_model_without_checkpoint_and_description_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"models/none: .* nor is there a description of it in configs/models"):
+        config_of("models/none")
+
+
+def test_a_family_that_the_trainer_refuses_has_no_plan() -> None:
+    with pytest.raises(ValueError, match="family 'qwen3_vl'"):
+        Architecture.of(Qwen3VLConfig())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("GLM-4.1V-9B-Thinking", 10_292_777_472), ("Qwen3-4B", 4_022_468_096), ("Qwen3-1.7B", 1_720_574_976)],
+)
+def test_descriptions_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    """As Hugging Face counts them in the published checkpoints (tied heads once)."""
+    assert Architecture.of(AutoConfig.from_pretrained(DESCRIPTIONS / name)).parameters == parameters
+
+
+@pytest.mark.parametrize("path", GPU_CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_shipped_gpu_configurations_fit_a_card_of_80_gb_and_say_that_they_were_not_run(path: Path) -> None:
+    assert "Not yet run on GPU" in path.read_text(encoding="utf-8").splitlines()[0]
+    is_rl = path.parent.name == "rl"
+    config = load_config(RlConfig if is_rl else SftConfig, path)
+    plan = rl_memory(config, 2048) if isinstance(config, RlConfig) else sft_memory(config)
+    assert config.device == "cuda" and not plan.warnings and plan.total < 0.95 * NOMINAL_GPU
+
+
+def test_a_dry_run_needs_neither_data_nor_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = CliRunner().invoke(cli.app, ["rl", str(ROOT / "configs" / "rl" / "glm41v_9b_lora.yaml"), "--dry-run"])
+    assert found.exit_code == 0, found.output
+    assert "does not exist yet" in found.output and "10,292,777,472 parameters" in found.output
+    found = CliRunner().invoke(cli.app, ["rl", str(ROOT / "configs" / "rl" / "nano.yaml"), "model=models/none", "--dry-run"])
+    assert found.exit_code == 0 and "memory" in found.output and "unknown" in found.output
+
+
+def test_the_longest_prompt_is_measured_where_the_model_is_there_and_estimated_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlcs.problems import load_problems
+    from rlcs.prompt_length import longest_prompt
+
+    lines = [
+        {"id": str(n), "domain": "math", "messages": [{"role": "user", "content": "1+1" * n}], "answer": "2"}
+        for n in (3, 90, 7)
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    problems = load_problems(tmp_path / "p.jsonl")
+    renderer = ChatRenderer.from_pretrained(NANO)
+    expected = len(renderer.prompt(problems[1].messages, root=tmp_path, thinking=True).encoded.input_ids)
+    assert longest_prompt(problems, str(NANO)) == (expected, "90")
+    assert longest_prompt(problems, "models/none") == (91, "estimated; 90")
+    assert longest_prompt(None, "models/none") == (1024, "assumed")
