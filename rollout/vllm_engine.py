@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed, wait
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,9 +124,11 @@ class VllmEngine(Engine):
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Loads the policy's parameters into the running engine, in memory; cached prefixes and images are dropped."""
-        tensors = [(name, tensor.detach()) for name, tensor in named_tensors]
-        if tensors and tensors[0][1].is_cuda:
-            self._handles = _cuda_handles(tensors)
+        given = ((name, tensor.detach()) for name, tensor in named_tensors)
+        first = list(islice(given, 1))
+        tensors = chain(first, given)
+        if first and first[0][1].is_cuda:
+            self._handles = _cuda_handles(list(tensors))
         else:
             if self._block is None:
                 from rollout.vllm_worker import WeightBlock

@@ -11,7 +11,7 @@ import pickle
 import select
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -86,19 +86,22 @@ class WeightBlock:
         return os.getpid(), self._descriptor, self._size, self._layout
 
     @torch.no_grad()
-    def write(self, tensors: list[tuple[str, torch.Tensor]]) -> None:
-        """Replaces the block's contents."""
+    def write(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Replaces the block's contents, tensor by tensor: of merged adapters, say, no more than one is held besides."""
         layout, offset = [], 0
         for name, tensor in tensors:
-            layout.append((name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), offset))
+            entry = (name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), offset)
             offset += -(-tensor.nbytes // 64) * 64
-        if layout != self._layout:
-            os.ftruncate(self._descriptor, offset)
-            path = f"/proc/self/fd/{self._descriptor}"
-            self._block = _mapped(path, offset)
-            self._size, self._layout = offset, layout
-        for (_, tensor), (_, view) in zip(tensors, _views(self._block, layout), strict=True):
+            if offset > self._size:
+                self._grow(offset)
+            ((_, view),) = _views(self._block, [entry])
             view.copy_(tensor)
+            layout.append(entry)
+        self._layout = layout
+
+    def _grow(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+        self._block, self._size = _mapped(f"/proc/self/fd/{self._descriptor}", size), size
 
     def close(self) -> None:
         if self._descriptor >= 0:

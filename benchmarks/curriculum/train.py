@@ -99,6 +99,7 @@ def write_summary(options: argparse.Namespace, arguments: list[str]) -> dict[str
             **{package: version(package) for package in ("torch", "transformers", "numpy")},
         },
         "summary": summarise(curves, min(options.budget, *ends)) if len(ends) > 1 else {},
+        "summary_of_most": summarise(curves, min(options.budget, *ends), share=0.9) if len(ends) > 1 else {},
         "curves": {
             name: {seed: [asdict(point) for point in points] for seed, points in runs.items()} for name, runs in curves.items()
         },

@@ -2,8 +2,8 @@
 
 A run's curve is measured at some points with some noise, so the first point above a target comes early by luck. Costs are
 therefore read off the mean curve over seeds after monotone (isotonic) regression: the rollouts at which it first holds the
-target, and the tokens and seconds that the runs had spent there on average. The target is what the mean curve of `uniform`
-holds at the end of the budget; a sampler that never holds it counts with the whole budget, its ratio is then a lower bound.
+target, and the tokens and seconds that the runs had spent there on average. The target is a share of what the mean curve of
+`uniform` gains over the budget; a sampler that never holds it counts with the whole budget, its ratio is then a lower bound.
 Intervals of ratios: percentiles over 2,000 resamples of the seeds, which stay paired; five seeds give rough ones.
 
 Axis suffixes: S seeds, R rollouts on a grid from 0 to the budget.
@@ -60,11 +60,17 @@ def held_from(curve_R: np.ndarray, target: float) -> int | None:
     return int(places[0]) if len(places) else None
 
 
+def target_of(uniform_SR: np.ndarray, share: float) -> float:
+    """What the mean curve holds after `share` of its gain."""
+    curve_R = isotonic_regression(uniform_SR.mean(0)).x
+    return float(curve_R[0] + share * (curve_R[-1] - curve_R[0]))
+
+
 def costs_to_target(
-    scores: Mapping[str, np.ndarray], costs: Mapping[str, Mapping[str, np.ndarray]]
+    scores: Mapping[str, np.ndarray], costs: Mapping[str, Mapping[str, np.ndarray]], share: float
 ) -> dict[str, dict[str, float]]:
-    """{sampler: {cost: spent when it reaches what uniform ends with, "reached": 1 or 0}} of curves [S, R]."""
-    target = float(isotonic_regression(scores["uniform"].mean(0)).x[-1])
+    """{sampler: {cost: spent when it reaches the target, "reached": 1 or 0}} of curves [S, R]."""
+    target = target_of(scores["uniform"], share)
     found = {}
     for name, score_SR in scores.items():
         place = held_from(score_SR.mean(0), target)
@@ -82,7 +88,7 @@ def interval(values: Sequence[float]) -> list[float]:
     return [round(centre, 4), round(centre - half, 4), round(centre + half, 4)]
 
 
-def summarise(curves: Mapping[str, Mapping[int, Sequence[Point]]], budget: float) -> dict[str, Any]:
+def summarise(curves: Mapping[str, Mapping[int, Sequence[Point]]], budget: float, share: float = 1.0) -> dict[str, Any]:
     """Costs to the target as ratios to uniform and DAPO, and scores, over the seeds that every sampler has."""
     seeds = sorted(set.intersection(*(set(runs) for runs in curves.values())))
     if not seeds or "uniform" not in curves:
@@ -91,12 +97,12 @@ def summarise(curves: Mapping[str, Mapping[int, Sequence[Point]]], budget: float
     runs = {name: [found[seed] for seed in seeds] for name, found in curves.items()}
     scores = {name: on_grid(found, "score", grid_R) for name, found in runs.items()}
     costs = {name: {cost: on_grid(found, cost, grid_R) for cost in COSTS} for name, found in runs.items()}
-    whole = costs_to_target(scores, costs)
+    whole = costs_to_target(scores, costs, share)
     rng, resampled = np.random.default_rng(0), []
     for _ in range(RESAMPLES if len(seeds) > 1 else 0):
         drawn = rng.integers(0, len(seeds), len(seeds))
         part = {name: {cost: values[drawn] for cost, values in found.items()} for name, found in costs.items()}
-        resampled.append(costs_to_target({name: score[drawn] for name, score in scores.items()}, part))
+        resampled.append(costs_to_target({name: score[drawn] for name, score in scores.items()}, part, share))
     table: dict[str, Any] = {}
     for name in curves:
         gain_S = scores[name] - scores["uniform"]
@@ -113,8 +119,8 @@ def summarise(curves: Mapping[str, Mapping[int, Sequence[Point]]], budget: float
                 spread = np.percentile(ratios, [2.5, 97.5]).round(3).tolist() if ratios else []
                 row[f"{cost}_ratio_to_{other}"] = [round(whole[name][cost] / max(whole[other][cost], 1e-9), 3), *spread]
         table[name] = row
-    target = float(isotonic_regression(scores["uniform"].mean(0)).x[-1])
-    return {"seeds": seeds, "target": round(target, 4), "budget": budget, "samplers": table}
+    target = target_of(scores["uniform"], share)
+    return {"seeds": seeds, "target": round(target, 4), "share_of_gain": share, "budget": budget, "samplers": table}
 
 
 def plot(curves: Mapping[str, Mapping[int, Sequence[Point]]], path: Path) -> None:
