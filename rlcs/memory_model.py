@@ -26,7 +26,8 @@ _SAMPLED = 32  # bytes per sequence and vocabulary entry in `rollout.sampling`: 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths that memory depends on, and the model itself on the meta device. `patch`: values of a patch of pixels."""
+    """Widths that memory depends on, and the model itself on the meta device. `patch`: values of a patch of pixels;
+    `deep_mergers`: inner vision layers whose features reach the decoder (Qwen3-VL's DeepStack)."""
 
     skeleton: PreTrainedModel
     layers: int
@@ -39,6 +40,7 @@ class Architecture:
     vision_hidden: int = 0
     vision_inner: int = 0
     merger_inner: int = 0
+    deep_mergers: int = 0
     patch: int = 0
     merge_area: int = 1
 
@@ -59,6 +61,7 @@ class Architecture:
                 "vision_hidden": vision.hidden_size,
                 "vision_inner": _last_linear(visual.blocks[0].mlp).in_features,
                 "merger_inner": _last_linear(visual.merger).in_features,
+                "deep_mergers": len(getattr(visual, "deepstack_merger_list", ())),
                 "patch": visual.patch_embed.proj.weight[0].numel(),
                 "merge_area": vision.spatial_merge_size**2,
             }
@@ -131,11 +134,14 @@ def _kept_by_layer(model: Architecture, b: int, *, vision: bool) -> int:
     A norm keeps its input in float32, the normalised value and, where a matrix product reads it, its output. Rotary
     embeddings keep queries, keys and their rotated halves (in float32 in the vision tower). Attention keeps queries, keys,
     values and twice its output, as it comes and as laid end to end again. The MLP keeps gate, its activation, up and their
-    product.
+    product; one without gate (Qwen3-VL's vision tower, whose LayerNorms keep input and output alone) half of that.
     """
     if vision:
         d, f = model.vision_hidden, model.vision_inner
-        return 2 * (_FLOAT + 2 * b) * d + 4 * _FLOAT * d + 3 * b * d + 2 * b * d + 4 * b * f
+        block = model.skeleton.model.visual.blocks[0]
+        norm = 2 * b if isinstance(block.norm1, nn.LayerNorm) else _FLOAT + 2 * b
+        gated = sum(isinstance(layer, nn.Linear) for layer in block.mlp.modules()) > 2
+        return 2 * norm * d + 4 * _FLOAT * d + 3 * b * d + 2 * b * d + (4 if gated else 2) * b * f
     d, q, k, f = model.hidden, model.query, model.key, model.inner
     norms = [name for name, _ in model.decoder_layer.named_modules() if name.rpartition(".")[2].endswith("norm")]
     heads = any(name.endswith(("q_norm", "k_norm")) for name in norms)
@@ -154,14 +160,15 @@ def activation_bytes(model: Architecture, trained: Trained, tokens: int, itemsiz
 
 
 def vision_bytes(model: Architecture, trained: Trained, visual_tokens: int, itemsize: int, *, checkpointing: bool) -> float:
-    """Activations of the vision tower for images of so many tokens; a frozen one holds a layer at a time."""
+    """Activations of the vision tower for images of so many tokens; a frozen one holds a layer at a time,
+    and the features of inner layers that go to the decoder."""
     patches = visual_tokens * model.merge_area
     kept = _kept_by_layer(model, itemsize, vision=True) + _cast(trained.vision_kept, itemsize)
     if not trained.vision:
-        return float(patches * kept)
+        return float(patches * kept + visual_tokens * itemsize * model.deep_mergers * model.hidden)
     layers = model.vision_layers * itemsize * model.vision_hidden + kept if checkpointing else model.vision_layers * kept
     ends = itemsize * (model.patch + 4 * model.vision_hidden) + _FLOAT * model.vision_hidden
-    merger = itemsize * 4 * (model.merger_inner + model.hidden)
+    merger = itemsize * 4 * (model.merger_inner + model.hidden) * (1 + model.deep_mergers)
     return float(patches * (layers + ends + itemsize * 4 * model.vision_inner) + visual_tokens * merger)
 
 

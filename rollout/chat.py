@@ -1,8 +1,8 @@
 """The one place that turns chat messages into model inputs, for training and for rollouts alike.
 
-Works with a GLM-4V style processor and with a text-only tokenizer that has a chat template. The checkpoint's own
-template lays out the conversation; this module keeps untrusted text from becoming special tokens, marks the tokens that
-carry loss, puts the media in and computes M-RoPE positions. Axis suffix: T tokens.
+Works with a processor of GLM-4V's kind, or (images only) Qwen3-VL's, and with a text-only tokenizer that has a chat
+template. The checkpoint's own template lays out the conversation; this module keeps untrusted text from becoming special
+tokens, marks the tokens that carry loss, puts the media in and computes M-RoPE positions. Axis suffix: T tokens.
 """
 
 import re
@@ -61,7 +61,7 @@ class ChatRenderer:
         `thinking` False appends `/nothink` to user turns and prefills the empty thought, where the template knows how.
         Raises ValueError (MediaError for media) naming `id`, what was found and what was expected.
         """
-        check_messages(messages, media=self._placeholders, name=_name(id))
+        self._check(messages, id)
         if messages[-1]["role"] == "assistant":
             raise ValueError(f"{_name(id)}the last message is the assistant's; a prompt ends with the user's turn")
         text = self._render(self._clean(messages, nothink=not thinking), thinking=thinking, generation=True)
@@ -76,7 +76,7 @@ class ChatRenderer:
         `/nothink` has the tokens of `prompt(..., thinking=False)` followed by the answer's; any other those of the
         thinking prompt.
         """
-        check_messages(messages, media=self._placeholders, name=_name(id))
+        self._check(messages, id)
         if messages[-1]["role"] != "assistant":
             raise ValueError(
                 f"{_name(id)}the last message is the {messages[-1]['role']}'s; an example ends with the assistant's"
@@ -116,7 +116,16 @@ class ChatRenderer:
         """Ids (int64) a policy must never emit: media placeholders, which would ask for pixels, and unused rows of the
         head.
         """
-        return np.array([*self._placeholders.values(), *range(len(self.tokenizer), vocabulary)], np.int64)
+        return np.array([*self._media_ids().values(), *range(len(self.tokenizer), vocabulary)], np.int64)
+
+    def _check(self, messages: Sequence[Message], id: str) -> None:
+        taken = {*self._placeholders, "video"} if self._placeholders else set[str]()
+        check_messages(messages, media=taken, name=_name(id))
+        if "video" not in self._placeholders and any(part["type"] == "video" for one in messages for part in parts_of(one)):
+            raise ValueError(
+                f"{_name(id)}a video, but of this checkpoint's layout (its time stamps are not GLM-4V's) only images are "
+                "rendered; give the frames as images"
+            )
 
     def _generation_prompt(self, *, thinking: bool) -> tuple[str, str]:
         """What the template appends to ask for a response: (assistant header, prefilled start of the response)."""
@@ -139,15 +148,23 @@ class ChatRenderer:
             list(messages), chat_template=self._template, tokenize=False, add_generation_prompt=generation, **switch
         )
 
-    def _placeholder_ids(self) -> dict[str, int]:
-        """The token that stands for each kind of media this checkpoint takes; none for a text-only one."""
-        ids = self.special.id_of
-        image = getattr(self.processor, "image_token", None) or "<|image|>"
-        video = getattr(self.processor, "video_token", None) or "<|video|>"
-        if self._loader is None or image not in ids:
+    def _media_ids(self) -> dict[str, int]:
+        """The checkpoint's placeholders of images and videos, rendered here or not; none for a text-only one."""
+        if self._loader is None:
             return {}
-        framed = "<|begin_of_video|>" in ids and video in ids  # frames with time stamps between them, GLM-4V's layout
-        return {"image": ids[image], "video": ids[video]} if framed else {"image": ids[image]}
+        tokens = {
+            "image": getattr(self.processor, "image_token", None) or "<|image|>",
+            "video": getattr(self.processor, "video_token", None) or "<|video|>",
+        }
+        return {kind: self.special.id_of[token] for kind, token in tokens.items() if token in self.special.id_of}
+
+    def _placeholder_ids(self) -> dict[str, int]:
+        """The token that stands for each kind of media that is rendered here."""
+        ids = self._media_ids()
+        if "image" not in ids:
+            return {}
+        framed = "<|begin_of_video|>" in self.special.id_of  # frames with time stamps between them, GLM-4V's layout
+        return ids if framed else {"image": ids["image"]}
 
     def _clean(self, messages: Sequence[Message], *, nothink: bool) -> list[dict[str, Any]]:
         """Messages for the template: untrusted special tokens broken up, media reduced to their type, adjacent text

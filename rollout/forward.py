@@ -184,40 +184,46 @@ def pack_groups(groups: Sequence[tuple[int, Sequence[EncodedLike]]], *, merge_si
     return PackedGroups(inputs, np.concatenate(places), np.concatenate(contexts))
 
 
-def media_features(model: PreTrainedModel, pixels_PC: torch.Tensor, grids_N3: torch.Tensor) -> torch.Tensor:
-    """Vision tower and merger: float [P, C] patches of N images -> features [sum of merged tokens, D]."""
-    visual = model.model.visual
-    return visual(pixels_PC.to(visual.dtype), grid_thw=grids_N3).pooler_output
+def decoder_inputs(model: PreTrainedModel, packed: PackedInputs) -> dict[str, Any]:
+    """What the decoder of a packed batch begins with, as keyword arguments: `inputs_embeds` [1, T, D], image features in the
+    places of its image tokens.
 
-
-def embed(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
-    """Input embeddings [T, D] of a packed batch, image features in the places of its image tokens."""
+    Qwen3-VL's vision tower also gives features of inner layers, which its decoder adds to the image tokens after its own first
+    layers (DeepStack, arXiv 2406.04334): `deepstack_visual_embeds`, a list of [image tokens, D], and `visual_pos_masks` [1, T].
+    """
     embeds_TD = model.get_input_embeddings()(packed.input_ids)
     if packed.media is None:
-        return embeds_TD
-    features = media_features(model, packed.media.pixels_PC, packed.media.grids_N3)
-    places = (packed.input_ids == model.config.image_token_id).nonzero().squeeze(1)
-    if len(places) != len(packed.media.feature_rows):
-        raise ValueError(f"{len(places)} image tokens in the pack but {len(packed.media.feature_rows)} features")
-    rows = features.index_select(0, packed.media.feature_rows)
-    return embeds_TD.index_copy(0, places, rows.to(embeds_TD.dtype))
+        return {"inputs_embeds": embeds_TD[None]}
+    visual, rows = model.model.visual, packed.media.feature_rows
+    seen = visual(packed.media.pixels_PC.to(visual.dtype), grid_thw=packed.media.grids_N3)
+    visual_T = packed.input_ids == model.config.image_token_id
+    places = visual_T.nonzero().squeeze(1)
+    if len(places) != len(rows):
+        raise ValueError(f"{len(places)} image tokens in the pack but {len(rows)} features")
+    features = seen.pooler_output.index_select(0, rows).to(embeds_TD.dtype)
+    inputs = {"inputs_embeds": embeds_TD.index_copy(0, places, features)[None]}
+    inner = getattr(seen, "deepstack_features", None)
+    if inner is None:
+        return inputs
+    deep = [one.index_select(0, rows) for one in inner]
+    return {**inputs, "visual_pos_masks": visual_T[None], "deepstack_visual_embeds": deep}
 
 
 def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
     """Last hidden states [T, D] of a packed batch; each sequence sees only itself and the prompt it continues. For GLM-4V
-    models and causal LMs.
+    and Qwen3-VL models and causal LMs.
     """
-    embeds_TD = embed(model, packed)
+    inputs = decoder_inputs(model, packed)
     multimodal = getattr(model.config, "vision_config", None) is not None
     decoder = model.model.language_model if multimodal else model.model
     longest = int((packed.cu_seqlens[1:] - packed.cu_seqlens[:-1]).max())
     # A ready 4-D mask keeps transformers from building its own T x T one; varlen attention reads the lengths alone.
-    no_mask = embeds_TD.new_empty((1, 1, 0, 0)) if model.config._attn_implementation == VARLEN else None
+    no_mask = inputs["inputs_embeds"].new_empty((1, 1, 0, 0)) if model.config._attn_implementation == VARLEN else None
     shared = {} if packed.prompt_of_S is None else {"shared_prompts": SharedPrompts(packed.cu_seqlens, packed.prompt_of_S)}
     if shared and model.config._attn_implementation != VARLEN:
         raise ValueError(f"shared prompts need attention {VARLEN!r}, the model has {model.config._attn_implementation!r}")
     output = decoder(
-        inputs_embeds=embeds_TD.unsqueeze(0),
+        **inputs,
         attention_mask=no_mask,
         position_ids=packed.position_ids.unsqueeze(1) if multimodal else packed.position_ids[:1],
         use_cache=False,

@@ -16,7 +16,7 @@ from rollout.budget import BudgetTracker, budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
 from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget, named, refuse_long
-from rollout.forward import PackedInputs, embed, pack
+from rollout.forward import PackedInputs, decoder_inputs, pack
 from rollout.repetition import RepetitionTracker
 from rollout.sampling import sample_tokens
 from rollout.shared_prefix import SHARED_PREFIX, SharedPrefixCache
@@ -240,11 +240,11 @@ class TransformersEngine(Engine):
         return torch.cat(last_PD)
 
     def _prefill_pass(self, packed: PackedInputs, cache: SharedPrefixCache) -> torch.Tensor:
-        embeds_TD = embed(self._model, packed)
+        inputs = decoder_inputs(self._model, packed)
         positions = packed.position_ids.unsqueeze(1) if self._multimodal else packed.position_ids[:1]
         return self._decoder(
-            inputs_embeds=embeds_TD.unsqueeze(0),
-            attention_mask=_no_mask(embeds_TD),
+            **inputs,
+            attention_mask=_no_mask(inputs["inputs_embeds"]),
             position_ids=positions,
             use_cache=False,
             cu_seq_lens_q=packed.cu_seqlens,

@@ -351,10 +351,14 @@ def _cuda_handles(tensors: Sequence[tuple[str, torch.Tensor]]) -> bytes:
 
 
 def _overrides(model: str) -> dict[str, Any]:
-    """What vLLM reads in a configuration that transformers takes for granted: GLM-4V's projections have biases."""
+    """What vLLM reads in a configuration that transformers takes for granted: GLM-4V's projections have biases, and the
+    decoder of Qwen3-VL, which vLLM's CPU build looks up by its architecture, is Qwen3's.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model)
+    if config.model_type == "qwen3_vl":
+        return {"text_config": {"architectures": ["Qwen3ForCausalLM"]}}
     if config.model_type != "glm4v" or hasattr(config.text_config, "attention_bias"):
         return {}
     return {"text_config": {"attention_bias": True}}

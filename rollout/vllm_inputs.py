@@ -17,7 +17,7 @@ _ARGUMENTS = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_valu
 
 
 def engine_input(encoded: Encoded, *, image_token_id: int | None, merge_size: int) -> Any:
-    """vLLM's engine input for a rendered prompt of GLM-4V's layout, or of a text-only model.
+    """vLLM's engine input for a rendered prompt of GLM-4V, of Qwen3-VL (images alone) or of a text-only model.
 
     Raises ValueError when visual tokens and media do not match.
     """

@@ -46,7 +46,20 @@ class WeightReceiver:
     def _load(self, tensors: list[tuple[str, torch.Tensor]]) -> int:
         # vLLM's reload restores what packing, quantisation or padding made of the weights and does it again.
         self.model_runner.reload_weights(weights_iterator=iter(tensors), is_checkpoint_format=True)
+        _pack_heads(self.model_runner.get_model())
         return len(tensors)
+
+
+def _pack_heads(model: torch.nn.Module) -> None:
+    """Has vLLM's CPU build pack output heads anew. Of one that is tied to the embeddings no tensor of its own comes, and the
+    reload, which leaves such layers alone, would go on with what was packed of the weights before.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+    from vllm.platforms import current_platform
+
+    for layer in model.modules():
+        if current_platform.is_cpu() and isinstance(layer, ParallelLMHead):
+            layer.quant_method.process_weights_after_loading(layer)
 
 
 def _end_after(process: int) -> None:

@@ -10,7 +10,7 @@ from rollout.lora import ADAPTER, adapter_base, add_adapters, load_adapters
 from sft.checkpoint import resolve_model
 from sft.config import LoraConfig
 
-_MULTIMODAL = ("glm4v", "glm4v_moe")
+_MULTIMODAL = ("glm4v", "glm4v_moe", "qwen3_vl")
 
 
 class PolicyConfig(Protocol):
@@ -58,8 +58,8 @@ def trained_policy(config: PolicyConfig, checkpoint: Path | None) -> tuple[PreTr
 def refuse_unknown_family(config: PretrainedConfig, name: str) -> None:
     """Raises ValueError for a vision-language model whose images `rollout.forward` would not compute rightly.
 
-    Qwen3-VL, for one, adds features of inner vision layers to the decoder's first layers (DeepStack): they would be left out
-    without a word.
+    Families differ in how images reach the decoder: features added to inner layers, masks, positions. What `rollout.forward`
+    does not know of would be left out without a word.
     """
     if getattr(config, "vision_config", None) is not None and config.model_type not in _MULTIMODAL:
         raise ValueError(

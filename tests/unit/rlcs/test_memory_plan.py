@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    Qwen2VLConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 from typer.testing import CliRunner
 
 from rlcs import cli
@@ -50,6 +59,22 @@ def qwen() -> PreTrainedModel:
     return model
 
 
+def qwen3_vl() -> PreTrainedModel:
+    text = {"vocab_size": 288, "num_hidden_layers": 4, "hidden_size": 192, "intermediate_size": 512, "head_dim": 32}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2}
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    vision = {"depth": 3, "hidden_size": 96, "num_heads": 3, "intermediate_size": 384, "out_hidden_size": 192, "patch_size": 14}
+    config = Qwen3VLConfig(
+        text_config={**text, **heads, "rope_parameters": rope},
+        vision_config={**vision, "deepstack_visual_indexes": [0, 2], "num_position_embeddings": 64},
+        image_token_id=262,
+        tie_word_embeddings=True,
+    )
+    model = Qwen3VLForConditionalGeneration(config)
+    model.config._attn_implementation = VARLEN
+    return model
+
+
 def kept(model: PreTrainedModel, run: Callable[[], torch.Tensor]) -> int:
     """Bytes of distinct storages that autograd keeps of `run`, parameters left out."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -73,7 +98,7 @@ def text(*lengths: int) -> PackedInputs:
     return PackedInputs(torch.randint(0, 200, (sum(lengths),)), places.expand(3, -1), ends, None)
 
 
-@pytest.mark.parametrize("build", [build_model, qwen])
+@pytest.mark.parametrize("build", [build_model, qwen, qwen3_vl])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_parameters_gradients_and_optimiser_are_counted_exactly(build: Any, dtype: torch.dtype) -> None:
     model = build().to(dtype)
@@ -87,9 +112,10 @@ def test_parameters_gradients_and_optimiser_are_counted_exactly(build: Any, dtyp
     assert trained.optimizer == sum(value.nbytes for state in optimizer.state.values() for value in state.values())
 
 
+@pytest.mark.parametrize("build", [build_model, qwen3_vl])
 @pytest.mark.parametrize("targets", ["decoder", "all", ["o_proj"]])
-def test_adapters_are_counted_exactly(targets: Any) -> None:
-    model = build_model().bfloat16()
+def test_adapters_are_counted_exactly(build: Any, targets: Any) -> None:
+    model = build().bfloat16()
     lora = LoraConfig(rank=3, targets=targets)
     trained = Trained.of(Architecture.of(model.config), lora, 2)
     add_adapters(model, **lora.model_dump(), seed=0)
@@ -99,7 +125,7 @@ def test_adapters_are_counted_exactly(targets: Any) -> None:
     assert trained.vision == (targets == "all")
 
 
-@pytest.mark.parametrize("build", [build_model, qwen])
+@pytest.mark.parametrize("build", [build_model, qwen, qwen3_vl])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)])
 @pytest.mark.parametrize("again", [False, True])
@@ -129,26 +155,41 @@ def kept_by_ends(model: PreTrainedModel) -> float:
     return 320 * 3.0 * model.config.get_text_config().hidden_size * model.dtype.itemsize
 
 
+@pytest.mark.parametrize("build", [build_model, qwen3_vl])
 @pytest.mark.parametrize("again", [False, True])
-def test_the_vision_towers_activations_are_estimated_within_half(nano: PreTrainedModel, again: bool) -> None:
-    skeleton = Architecture.of(nano.config)
-    nano.train()
+def test_the_vision_towers_activations_are_estimated_within_half(build: Any, again: bool) -> None:
+    model = build()
+    model.config._attn_implementation = VARLEN
+    skeleton = Architecture.of(model.config)
+    model.train()
     pixels = torch.randn(2 * 64, 3 * 2 * 14 * 14)
     media = MediaBatch(pixels, torch.tensor([[1, 8, 8]] * 2), torch.arange(32))
-    visual = nano.model.visual
+    visual = model.model.visual
 
     def run() -> torch.Tensor:
-        return visual(media.pixels_PC, grid_thw=media.grids_N3).pooler_output
+        seen = visual(media.pixels_PC, grid_thw=media.grids_N3)
+        return sum(getattr(seen, "deepstack_features", None) or [], seen.pooler_output)
 
-    whole = measured = kept(nano, run)
+    whole = measured = kept(model, run)
     if again:
-        nano.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        measured = kept(nano, run)
-        nano.gradient_checkpointing_disable()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        measured = kept(model, run)
         measured += (whole - measured) // skeleton.vision_layers
     backward = 128 * 4 * 4 * skeleton.vision_inner
     estimate = vision_bytes(skeleton, Trained.of(skeleton, None, 4), 32, 4, checkpointing=again) - backward
     assert 0.9 < estimate / measured < 1.5
+
+
+def test_features_of_inner_layers_are_held_for_the_decoder_of_qwen3_vl() -> None:
+    """Beside a layer of the frozen tower: two more features a visual token."""
+    model = qwen3_vl()
+    skeleton = Architecture.of(model.config)
+    seen = model.model.visual(torch.randn(64, 3 * 2 * 14 * 14), grid_thw=torch.tensor([[1, 8, 8]]))
+    held = sum(one.nbytes for one in seen.deepstack_features)
+    frozen = Trained.of(skeleton, LoraConfig(rank=4), 4)
+    alone = replace(skeleton, deep_mergers=0)
+    with_deep, without = (vision_bytes(one, frozen, 16, 4, checkpointing=False) for one in (skeleton, alone))
+    assert with_deep - without == held
 
 
 @pytest.mark.parametrize("entropy", [False, True])
@@ -251,13 +292,18 @@ def test_a_model_without_checkpoint_and_description_is_named(tmp_path: Path) -> 
 
 
 def test_a_family_that_the_trainer_refuses_has_no_plan() -> None:
-    with pytest.raises(ValueError, match="family 'qwen3_vl'"):
-        Architecture.of(Qwen3VLConfig())
+    with pytest.raises(ValueError, match="family 'qwen2_vl'"):
+        Architecture.of(Qwen2VLConfig())
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("GLM-4.1V-9B-Thinking", 10_292_777_472), ("Qwen3-4B", 4_022_468_096), ("Qwen3-1.7B", 1_720_574_976)],
+    [
+        ("GLM-4.1V-9B-Thinking", 10_292_777_472),
+        ("Qwen3-VL-4B-Instruct", 4_437_815_808),
+        ("Qwen3-4B", 4_022_468_096),
+        ("Qwen3-1.7B", 1_720_574_976),
+    ],
 )
 def test_descriptions_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
     """As Hugging Face counts them in the published checkpoints (tied heads once)."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from safetensors.torch import load_file
 from sft_lines import Line, Write
-from transformers import AutoModelForImageTextToText, PreTrainedModel, Qwen3VLConfig
+from transformers import AutoModelForImageTextToText, PreTrainedModel, Qwen2VLConfig
 
 from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
@@ -162,5 +162,5 @@ def test_gradients_are_the_same_with_activations_computed_anew(base: Path, sampl
 
 
 def test_a_vision_language_family_whose_images_would_be_computed_wrongly_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"x: a vision-language model of family 'qwen3_vl'; expected glm4v"):
-        refuse_unknown_family(Qwen3VLConfig(), "x")
+    with pytest.raises(ValueError, match=r"x: a vision-language model of family 'qwen2_vl'; expected glm4v"):
+        refuse_unknown_family(Qwen2VLConfig(), "x")
