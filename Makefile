@@ -36,7 +36,7 @@ quickstart: setup
 
 # Two processes; the tests of a file stay together, and all that start vLLM run one after the other (tests/conftest.py).
 test: setup-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: setup
 	$(BIN)/python -m pytest -m "not integration"

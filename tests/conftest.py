@@ -1,11 +1,20 @@
 """How tests are dealt to processes under pytest-xdist (`make test`); without it this changes nothing."""
 
+from typing import Any
+
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is a group, so that its fixtures are made once. Files that start vLLM are one: each takes all cores."""
-    for item in items:
-        group = "vllm" if "vllm" in item.path.name else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file stay together, so that its fixtures are made once, and all files that start vLLM, each of which
+    takes all cores. (xdist 3.8's own groups are without effect under pytest 9.2.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "vllm" if "vllm" in file else file
+
+    return ByFile(config, log)
