@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from transformers import PreTrainedModel
 
 from rollout.chat import ChatRenderer
-from rollout.engine import Engine
+from rollout.engine import Engine, SamplingParams
 from rollout.forward import load_policy
 from rollout.options import Rollout, VllmOptions
 from rollout.transformers_engine import TransformersEngine
@@ -21,6 +21,23 @@ class EngineConfig(Protocol):
     rollout: Rollout
     rollout_batch: int
     vllm: VllmOptions
+
+
+class SamplingConfig(Protocol):
+    """What sampling needs of a configuration."""
+
+    temperature: float
+    top_p: float
+    answer_tokens: int
+    stop_repetition: int | None
+
+
+def sampling_of(config: SamplingConfig, think_tokens: int) -> SamplingParams:
+    """How responses are drawn whose thoughts may take up to `think_tokens`; their length has room for the tokens that the
+    budget inserts.
+    """
+    length = think_tokens + config.answer_tokens + 4
+    return SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
 
 
 def build_engine(

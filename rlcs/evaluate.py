@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rlcs.engines import build_engine
+from rlcs.engines import build_engine, sampling_of
 from rlcs.eval_config import EvalConfig
 from rlcs.eval_summary import GREEDY, RESPONSES, Scores, console_tables, natural, summarise
 from rlcs.problems import Problem, check_references, load_problems
@@ -24,7 +24,7 @@ from rlcs.progress import Clock
 from rlcs.rollout_log import parquet_bytes
 from rlcs.scoring import ScoredRollouts, question_of, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
-from rollout.engine import Engine, SamplingParams, ThinkingBudget
+from rollout.engine import Engine, ThinkingBudget
 from rollout.messages import parts_of
 from sft.checkpoint import resolve_model
 from sft.progress import ESTIMATE_SECONDS
@@ -76,9 +76,8 @@ def run_eval(
         renderer = serving[1] if serving else ChatRenderer.from_pretrained(checkpoint)
         engine = serving[0] if serving else build_engine(config, checkpoint, renderer)
     pool = scoring_pool(config)
-    length = config.think_tokens + config.answer_tokens + 4
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
-    sampled = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
+    sampled = sampling_of(config, config.think_tokens)
     passes = [(config.samples, sampled)]
     if config.greedy:
         passes.append((1, replace(sampled, temperature=0.0, top_p=1.0)))

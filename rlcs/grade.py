@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rewards import ScorePool
-from rlcs.engines import build_engine
+from rlcs.engines import build_engine, sampling_of
 from rlcs.grade_batches import Batch, batches_of
 from rlcs.grade_config import GradeConfig
 from rlcs.grade_progress import Counts, ProgressFile, weights_digest
@@ -25,7 +25,7 @@ from rlcs.problems import check_references, load_problems
 from rlcs.progress import Clock
 from rlcs.scoring import ScoredRollouts, score_rollouts
 from rollout.chat import ChatRenderer
-from rollout.engine import SamplingParams, ThinkingBudget
+from rollout.engine import ThinkingBudget
 from sft.checkpoint import resolve_model
 
 
@@ -84,8 +84,7 @@ def _generate(
     renderer = ChatRenderer.from_pretrained(checkpoint)
     engine = build_engine(config, checkpoint, renderer)
     pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
-    length = config.think_tokens + config.answer_tokens + 4
-    sampling = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
+    sampling = sampling_of(config, config.think_tokens)
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
     sizes = [len(batch.problems) * config.samples for batch in batches]
     tokens = 0

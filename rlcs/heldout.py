@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from rewards import ScorePool
+from rlcs.engines import sampling_of
 from rlcs.evaluate import choose
 from rlcs.modes import NOTHINK, THINKING
 from rlcs.problems import check_references, load_problems
 from rlcs.rl_config import HeldoutConfig, RlConfig
 from rlcs.scoring import score_rollouts
 from rollout.chat import ChatRenderer
-from rollout.engine import Engine, SamplingParams, ThinkingBudget
+from rollout.engine import Engine, ThinkingBudget
 from sft.rundir import RunDir
 
 FILE = "heldout.jsonl"
@@ -90,8 +91,7 @@ class HeldoutCurve:
 
     def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, dict[str, float]]:
         config = self._config
-        length = config.most_think_tokens + config.answer_tokens + 4
-        sampling = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
+        sampling = sampling_of(config, config.most_think_tokens)
         budget = ThinkingBudget(config.most_think_tokens, config.answer_tokens)
         right: dict[str, list[bool]] = {}
         size = max(1, config.rollout_batch // self._heldout.samples)

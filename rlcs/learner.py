@@ -193,7 +193,7 @@ class Learner:
         return [[index for unit in members for index in units[unit]] for members in bins]
 
     def _units(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        # Attention over shared prompts runs on PyTorch's SDPA; flash-attention packs whole sequences.
+        # Only this attention knows of shared prompts; with any other whole sequences are packed.
         shares = self.model.config._attn_implementation == VARLEN
         return _prompt_units(samples, self.config.token_budget if shares else 0)
 

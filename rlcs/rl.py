@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from rlcs.difficulty import Difficulty
-from rlcs.engines import build_engine
+from rlcs.engines import build_engine, sampling_of
 from rlcs.heldout import HeldoutCurve, Spent
 from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
@@ -27,7 +27,7 @@ from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rol
 from rlcs.samplers import SAMPLERS, Sampler
 from rlcs.scoring import TRAINED, PendingScores, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
-from rollout.engine import SamplingParams, ThinkingBudget
+from rollout.engine import ThinkingBudget
 from rollout.lora import plain_parameters
 from sft.checkpoint import resolve_model
 from sft.policy import trained_policy
@@ -55,8 +55,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     state = RunState(problems, thinking_N, learner, sampler, rng, generator)
     start = state.restore(checkpoint) if checkpoint else 0
     engine.update_weights(plain_parameters(model), start)
-    length = config.most_think_tokens + config.answer_tokens + 4
-    sampling = SamplingParams(config.temperature, config.top_p, length, stop_repetition=config.stop_repetition)
+    sampling = sampling_of(config, config.most_think_tokens)
     pool = scoring_pool(config)
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
