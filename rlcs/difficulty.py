@@ -12,6 +12,8 @@ import numpy as np
 from rlcs.belief_fit import BeliefFit
 from rlcs.calibration import Calibration
 
+# Offline rates are kept in 65,520ths: two bytes, exact for k of n answers up to n = 10 and for 12 to 16.
+_OFFLINE_PARTS = 65520
 _CLIP = 0.02  # a label of 0 or 1 from a few samples is unreliable; it must be possible to move it
 _FULL_COUNT = 2.0  # a problem with this much evidence counts half in the drift of its cell
 _SURE = 1e-3  # prior means are kept this far from 0 and 1
@@ -78,10 +80,11 @@ class Difficulty:
         self.cell_N = cell_N.astype(np.int16 if len(first_C) < 2**15 else np.int32)
         self.domain_C = domain_N[first_C]
         offline_N = np.array([np.nan if rate is None else rate for rate in pass_rates], np.float64)
-        self._offline_N = _fill_offline(offline_N, self.cell_N, domain_N).astype(np.float32)
+        filled_N = _fill_offline(offline_N, self.cell_N, domain_N)
+        self._offline_N = np.rint(filled_N * _OFFLINE_PARTS).astype(np.uint16)
         self._size_C = np.bincount(self.cell_N)
-        self._typical_C = np.bincount(self.cell_N, self._offline_N) / self._size_C
-        self._typical_D = np.bincount(domain_N, self._offline_N) / np.bincount(domain_N)
+        self._typical_C = np.bincount(self.cell_N, filled_N) / self._size_C
+        self._typical_D = np.bincount(domain_N, filled_N) / np.bincount(domain_N)
         self._fit = BeliefFit(self.domain_C, strength=prior_strength, discount=discount)
         self.calibration = Calibration([str(name) for name in self.domains])
 
@@ -153,7 +156,7 @@ class Difficulty:
 
     def prior_mean(self, indices: np.ndarray | slice = np.s_[:]) -> np.ndarray:
         """Mean [M] of the priors of problems `indices`, at the current policy version."""
-        mean_M = _sigmoid(_logit(self._offline_N[indices].astype(np.float64)) + self._shift_C()[self.cell_N[indices]])
+        mean_M = _sigmoid(_logit(self._offline_N[indices] / _OFFLINE_PARTS) + self._shift_C()[self.cell_N[indices]])
         return np.clip(mean_M, _SURE, 1.0 - _SURE)
 
     def posterior(self, indices: np.ndarray | slice = np.s_[:]) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +238,7 @@ class Difficulty:
         # The share of full weight is fixed when the evidence comes in and ages with it: sums age by multiplication.
         weight = sign * self._decay(rows) * count / (count + _FULL_COUNT)
         rate = np.divide(right, count, out=np.zeros_like(count), where=count > 0)
-        for row, values in enumerate((weight, weight * rate, weight * self._offline_N[rows])):
+        for row, values in enumerate((weight, weight * rate, weight * self._offline_N[rows] / _OFFLINE_PARTS)):
             self._sums_3C[row] += np.bincount(self.cell_N[rows], values, self._sums_3C.shape[1])
         np.maximum(self._sums_3C, 0.0, out=self._sums_3C)  # rounding must not leave a negative weight
 
