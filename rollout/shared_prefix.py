@@ -9,6 +9,7 @@ query heads, K key-value heads, R query heads a key-value head, D head dimension
 """
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
@@ -16,6 +17,12 @@ from rollout.attention import varlen_attention
 
 SHARED_PREFIX = "shared_prefix"
 _GROWTH = 64  # generated tokens by which the cache grows
+# Prompts of at most so many tokens, and any whose copies come to at most so many, are copied rather than shared: where the
+# two layouts cost the same on a CPU (two to three key-value heads of 64).
+_SHORT, _FEW = 96, 4096
+
+_Pair = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values."""
 
 
 def _attend(
@@ -41,15 +48,22 @@ class SharedPrefixCache:
 
     def __init__(self, lengths_P: torch.Tensor, prompt_of_B: torch.Tensor, layers: int) -> None:
         self._lengths_P = lengths_P
-        self._prefix: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
-        self._generated: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * layers
+        self._prefix: list[_Pair | None] = [None] * layers
+        self._generated: list[_Pair | None] = [None] * layers
         self._rows: slice | None = None
+        self._joined_from: int | None = None  # where generated tokens begin once prompts are copied
+        self._joined_bias: torch.Tensor | None = None
         self.length = 0  # generated tokens in the cache
         self._lay_out(prompt_of_B)
 
     def _lay_out(self, prompt_of_B: torch.Tensor) -> None:
-        """Gives sequence b cell prompt * G + (its rank among the prompt's sequences) of the P x G grid of queries."""
+        """Gives sequence b cell prompt * G + (its rank among the prompt's sequences) of the P x G grid of queries, or
+        joins the two parts where that is cheaper.
+        """
         self.prompt_of_B = prompt_of_B
+        self._join_cheap()
+        if self._joined_from is not None:
+            return
         count_P = torch.bincount(prompt_of_B, minlength=len(self._lengths_P))
         self._group = int(count_P.max())
         first_P = count_P.cumsum(0) - count_P
@@ -60,6 +74,28 @@ class SharedPrefixCache:
         pad_PS = torch.arange(longest, device=prompt_of_B.device) >= self._lengths_P[:, None]
         self._bias = torch.zeros(pad_PS.shape, device=pad_PS.device).masked_fill_(pad_PS, float("-inf"))[:, None, None]
         self._ragged = bool(pad_PS.any())
+
+    def _join_cheap(self) -> None:
+        """Copies the prompts for their sequences, for good, once that is cheap; what is written so far moves along."""
+        longest, copies = int(self._lengths_P.max()), len(self.prompt_of_B) - len(self._lengths_P)
+        cheap = longest <= _SHORT or longest * copies <= _FEW
+        if cheap and (self._joined_from is None or self.length == 0):
+            self._joined_from = longest
+            if self.length:
+                self._generated = [self._with_prompts(layer) for layer in range(len(self._prefix))]
+        self._joined_bias = None
+        self._padded = int(self._lengths_P.min()) < (self._joined_from or 0)
+
+    def _with_prompts(self, layer: int) -> _Pair:
+        """Prompts and generated tokens of all sequences in one tensor, each [B, K, S + T, D]."""
+        prompts, generated = self._prefix[layer], self._generated[layer]
+        assert prompts is not None
+        self._prefix[layer] = None
+        copies = prompts[0][self.prompt_of_B], prompts[1][self.prompt_of_B]
+        if generated is None:
+            return copies
+        keys, values = (torch.cat([a, b[:, :, : self.length]], 2) for a, b in zip(copies, generated, strict=True))
+        return keys, values
 
     def prefill(self, first: int, last: int) -> None:
         """The next pass holds prompts first..last-1 packed into one row."""
@@ -84,23 +120,46 @@ class SharedPrefixCache:
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
         """Appends one token's key and value [B, K, 1, D] and attends: query [B, H, 1, D] -> [B, 1, H, D]."""
         batch, kv_heads, _, width = key.shape
+        start = self._joined_from or 0
         keys, values = self._grown(layer, key, value)
-        keys[:, :, self.length - 1], values[:, :, self.length - 1] = key[:, :, 0], value[:, :, 0]
-        query = (query * scale).view(batch, kv_heads, -1, width)  # B K R D
-        own, own_norm = _attend(query, keys[:, :, : self.length], values[:, :, : self.length], None)
+        last = start + self.length - 1
+        keys[:, :, last], values[:, :, last] = key[:, :, 0], value[:, :, 0]
+        keys, values = keys[:, :, : last + 1], values[:, :, : last + 1]
+        query = query.view(batch, kv_heads, -1, width)  # B K R D
+        if self._joined_from is not None:
+            found = scaled_dot_product_attention(query, keys, values, self._bias_of(query, last + 1), scale=scale)
+            return found.reshape(batch, 1, -1, width)
+        query = query * scale
+        own, own_norm = _attend(query, keys, values, None)
         prompt, prompt_norm = self._attend_prefix(layer, query)
         share = torch.sigmoid(own_norm - prompt_norm)  # softmax weight of the generated part against the prompt
         return (prompt + share * (own - prompt)).to(value.dtype).reshape(batch, 1, -1, width)
 
-    def _grown(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _grown(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> _Pair:
+        """The sequences' keys and values, with room for one more token."""
         stored = self._generated[layer]
-        if stored is None or stored[0].shape[2] < self.length:
-            shape = (*key.shape[:2], self.length - 1 + max(_GROWTH, self.length - 1), key.shape[3])
+        if stored is None and self._joined_from is not None:
+            stored = self._with_prompts(layer)
+        used = (self._joined_from or 0) + self.length - 1
+        if stored is None or stored[0].shape[2] <= used:
+            shape = (*key.shape[:2], used + max(_GROWTH, self.length - 1), key.shape[3])
             grown = (key.new_empty(shape), value.new_empty(shape))
             for new, old in zip(grown, stored or (), strict=stored is not None):
-                new[:, :, : self.length - 1] = old[:, :, : self.length - 1]
+                new[:, :, :used] = old[:, :, :used]
             self._generated[layer] = stored = grown
         return stored
+
+    def _bias_of(self, query: torch.Tensor, length: int) -> torch.Tensor | None:
+        """-inf where a copied prompt is padding, 0 elsewhere, [B, 1, 1, length] of the query's type; None without padding."""
+        if not self._padded:
+            return None
+        assert self._joined_from is not None
+        if self._joined_bias is None or self._joined_bias.shape[3] < length:
+            at = torch.arange(length + _GROWTH, device=query.device)
+            padding_PS = (at >= self._lengths_P[:, None]) & (at < self._joined_from)
+            bias_PS = query.new_zeros(padding_PS.shape).masked_fill_(padding_PS, float("-inf"))
+            self._joined_bias = bias_PS[self.prompt_of_B][:, None, None]
+        return self._joined_bias[..., :length]
 
     def _attend_prefix(self, layer: int, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Query [B, K, R, D] -> output [B, K, R, D] and log-sum-exp [B, K, R, 1], over the shared prompt."""

@@ -122,7 +122,7 @@ class TransformersEngine(Engine):
             call.generator.set_state(start)
             failure = None
             try:
-                with self._serving(), torch.no_grad():
+                with self._serving(), torch.inference_mode():
                     groups, steps = self._decode_part(part, call)
             except RuntimeError as error:  # torch's OutOfMemoryError is one
                 if not out_of_memory(error):
@@ -197,7 +197,7 @@ class TransformersEngine(Engine):
                 token_B, forced_B, spent_B = tracker.step(token_B)
             if loops is not None:
                 loops_B = loops.step(token_B)
-            trace.record(step, token_B, logprob_B, forced_B)
+            trace.record(token_B, logprob_B, forced_B)
             running = trace.finish(step, torch.isin(token_B, stop_ids), spent_B, loops_B)
             if not running or step + 1 == limit:
                 break
