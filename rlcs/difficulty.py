@@ -12,8 +12,8 @@ import numpy as np
 from rlcs.belief_fit import BeliefFit
 from rlcs.calibration import Calibration
 
-# Offline rates are kept in 65,520ths: two bytes, exact for k of n answers up to n = 10 and for 12 to 16.
-_OFFLINE_PARTS = 65520
+# Offline rates are kept in 50,400ths: two bytes, exact in hundredths and for k of n answers with n to 10, 12, 14 to 16, 20, 24, 32.
+_OFFLINE_PARTS = 50400
 _CLIP = 0.02  # a label of 0 or 1 from a few samples is unreliable; it must be possible to move it
 _FULL_COUNT = 2.0  # a problem with this much evidence counts half in the drift of its cell
 _SURE = 1e-3  # prior means are kept this far from 0 and 1
