@@ -58,6 +58,8 @@ class _Totals:
     gap_max: float = 0.0
     gap_kl: float = 0.0
     gap_tokens: int = 0
+    importance_sum: float = 0.0
+    importance_capped: int = 0
     packed_tokens: int = 0
 
 
@@ -119,6 +121,10 @@ class Learner:
             norms.append(norm)
         assert totals.stats is not None
         tokens = max(int(totals.stats.tokens), 1)
+        importance = {
+            "importance_mean": totals.importance_sum / tokens,
+            "importance_capped_fraction": totals.importance_capped / tokens,
+        }
         return {
             "loss": float(np.mean(losses)),
             "grad_norm": float(np.mean(norms)),
@@ -128,6 +134,7 @@ class Learner:
             "logprob_gap_mean": totals.gap_sum / max(totals.gap_tokens, 1),
             "logprob_gap_max": totals.gap_max,
             "rollout_kl": totals.gap_kl / max(totals.gap_tokens, 1),
+            **(importance if config.importance_cap is not None else {}),
             "trained_tokens": float(tokens),
             "packed_tokens": float(totals.packed_tokens),
         }
@@ -158,6 +165,8 @@ class Learner:
             importance_T = None
             if config.importance_cap is not None:
                 importance_T = truncated_importance(old_T, rollout_T, config.importance_cap)
+                totals.importance_sum += float(importance_T.sum())
+                totals.importance_capped += int((importance_T >= config.importance_cap).sum())
             loss, stats = policy_loss(
                 logprobs_T,
                 old_T,

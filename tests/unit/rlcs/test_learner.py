@@ -182,6 +182,24 @@ def test_importance_cap_scales_tokens_by_how_unlikely_the_rollout_found_them(sam
     assert_same({name: gradient / np.e for name, gradient in plain.items()}, weighted, rtol=2e-3)
 
 
+def test_importance_weights_are_reported_with_the_share_that_the_cap_took(samples: list[TrainSample]) -> None:
+    """The first sample's tokens came half as likely from the rollout engine, all others alike."""
+    shifted = [
+        TrainSample(
+            sample.encoded, sample.rollout_logprobs - (np.float32(np.log(2.0)) if number == 0 else 0.0), sample.advantage
+        )
+        for number, sample in enumerate(samples)
+    ]
+    share = len(samples[0].rollout_logprobs) / sum(len(sample.rollout_logprobs) for sample in samples)
+    metrics = Learner(fresh_model(), settings(old_logprobs="trainer", importance_cap=1.5)).update(
+        shifted, 0, np.random.default_rng(0)
+    )
+    assert metrics["importance_capped_fraction"] == pytest.approx(share)
+    assert metrics["importance_mean"] == pytest.approx(1 + 0.5 * share, rel=1e-3)
+    uncapped = Learner(fresh_model(), settings()).update(samples, 0, np.random.default_rng(0))
+    assert "importance_mean" not in uncapped
+
+
 def test_mismatch_with_the_rollout_engine_is_measured_as_a_divergence(samples: list[TrainSample]) -> None:
     """An engine that reports every token e^0.1 likelier: k3 of a log ratio of -0.1."""
     shifted = [TrainSample(sample.encoded, sample.rollout_logprobs + 0.1, sample.advantage) for sample in samples]
