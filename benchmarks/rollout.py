@@ -186,14 +186,18 @@ def start_vllm(model: Path, renderer: ChatRenderer, stack: ExitStack, cache_gib:
 
 
 def measure(draws: dict[str, Draw], work: Workload, size: int, rounds: int) -> dict[str, dict[str, float]]:
-    """{contender: {"tokens/s", "ratio" to its baseline}} at `size` sequences."""
+    """{contender: {"tokens/s", "ratio" to its baseline}} at `size` sequences.
+
+    A turn is at least 16 sequences, 64 where lengths are drawn: with fewer, whose responses happen to be short decides.
+    """
     count, group = max(1, size // GROUP), min(size, GROUP)
     prompts = work.prompts(count)
+    calls = max(1, (64 if work.stop_ids else 16) // size)
     rates: dict[str, list[float]] = {name: [] for name in draws}
     for turn in range(-1, rounds):  # the first is a warm-up
         for name, draw in draws.items():
             began = time.perf_counter()
-            tokens = draw(prompts, group, turn + 1)
+            tokens = sum(draw(prompts, group, (turn + 1) * calls + call) for call in range(calls))
             if turn >= 0:
                 rates[name].append(tokens / (time.perf_counter() - began))
     found = {name: {"tokens/s": round(median(values), 1)} for name, values in rates.items()}

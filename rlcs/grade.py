@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rewards import ScorePool
 from rlcs.engines import build_engine, sampling_of
 from rlcs.grade_batches import Batch, batches_of
 from rlcs.grade_config import GradeConfig
@@ -23,7 +22,7 @@ from rlcs.grades import Grade, Tiers, graded_line, raw_lines, refuse_lost_media,
 from rlcs.modes import THINKING
 from rlcs.problems import check_references, load_problems
 from rlcs.progress import Clock
-from rlcs.scoring import ScoredRollouts, score_rollouts
+from rlcs.scoring import ScoredRollouts, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import ThinkingBudget
 from sft.checkpoint import resolve_model
@@ -83,7 +82,7 @@ def _generate(
     clock = Clock(config.device)
     renderer = ChatRenderer.from_pretrained(checkpoint)
     engine = build_engine(config, checkpoint, renderer)
-    pool = ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
+    pool = scoring_pool(config)
     sampling = sampling_of(config, config.think_tokens)
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
     sizes = [len(batch.problems) * config.samples for batch in batches]

@@ -14,6 +14,7 @@ import numpy as np
 
 from rewards import ScorePool, Verdict
 from rlcs.eval_config import EvalConfig
+from rlcs.grade_config import GradeConfig
 from rlcs.problems import Problem
 from rlcs.rl_config import RlConfig
 from rlcs.samplers import Sampler, group_outcome
@@ -69,7 +70,7 @@ def question_of(problem: Problem) -> str:
     return text_of(next(message for message in reversed(problem.messages) if message["role"] == "user"))
 
 
-def scoring_pool(config: RlConfig | EvalConfig) -> ScorePool:
+def scoring_pool(config: RlConfig | EvalConfig | GradeConfig) -> ScorePool:
     """The pool that scores responses as the configuration says; starts no process yet."""
     return ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
 
