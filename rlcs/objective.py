@@ -9,7 +9,9 @@ from typing import Literal
 
 import torch
 
-Aggregation = Literal["sample", "token"]
+Aggregation = Literal["sample", "token", "constant"]
+Surrogate = Literal["ppo", "gspo", "cispo"]
+KlEstimator = Literal["k1", "k2", "k3"]
 _EQUAL_REWARDS = 1e-6  # relative spread under which rewards differ by rounding only (float32 keeps 1e-7)
 _MAX_LOG_RATIO = 20.0  # exp() of more would overflow into NaN gradients; clipping has long since taken over
 
@@ -51,19 +53,25 @@ def _spread(rewards_PG: torch.Tensor, valid_PG: torch.Tensor) -> torch.Tensor:
     return (high - low).masked_fill(valid_PG.sum(1, keepdim=True) < 2, 0.0)
 
 
-def token_weights(lengths: torch.Tensor, aggregation: Aggregation) -> torch.Tensor:
-    """Weights [T] that turn a sum over tokens into the batch's loss; they sum to 1.
+def token_weights(lengths: torch.Tensor, aggregation: Aggregation, *, constant: int | None = None) -> torch.Tensor:
+    """Weights [T] that turn a sum over tokens into the batch's loss; those of "sample" and "token" sum to 1.
 
     `lengths`: int [samples], trained tokens of each sample of one optimiser step. "sample" is the mean over samples of
     each sample's mean over its tokens (GLM-4.1V-Thinking found it steadier, arXiv 2507.01006, section 5.3), "token" the
-    mean over all tokens (DAPO, arXiv 2503.14476). Samples without trained tokens count in neither. Because the weights
-    are made for the whole optimiser step, the sum over its micro-batches does not depend on how they are cut.
+    mean over all tokens (DAPO, arXiv 2503.14476), "constant" the mean over samples of the sum over their tokens divided by
+    `constant`, normally the longest response there can be: a token's say does not depend on any length (Dr. GRPO, arXiv
+    2503.20783, section 3.2). Samples without trained tokens count in none. Because the weights are made for the whole
+    optimiser step, the sum over its micro-batches does not depend on how they are cut.
     """
     tokens = int(lengths.sum())
     if aggregation == "token":
         return torch.full((tokens,), 1.0 / max(tokens, 1), device=lengths.device)
-    samples = int((lengths > 0).sum())
-    per_sample = 1.0 / (lengths.clamp(min=1).double() * max(samples, 1))
+    samples = max(int((lengths > 0).sum()), 1)
+    if aggregation == "constant":
+        if constant is None or constant < 1:
+            raise ValueError(f"constant is {constant}; expected the number of tokens to divide each sample's sum by")
+        return torch.full((tokens,), 1.0 / (samples * constant), device=lengths.device)
+    per_sample = 1.0 / (lengths.clamp(min=1).double() * samples)
     return per_sample.float().repeat_interleave(lengths)
 
 
@@ -75,6 +83,43 @@ def truncated_importance(old_logprobs_T: torch.Tensor, rollout_logprobs_T: torch
     """
     gap_T = (old_logprobs_T - rollout_logprobs_T).detach()
     return gap_T.clamp(max=_MAX_LOG_RATIO).exp().clamp(max=cap)
+
+
+def masked_importance(
+    old_logprobs_T: torch.Tensor, rollout_logprobs_T: torch.Tensor, cap: float, floor: float = 0.0
+) -> torch.Tensor:
+    """pi_old / pi_rollout per token [T] where it lies within [floor, cap], else 0, without gradient.
+
+    Masked importance sampling: a token on which engine and trainer disagree by more has no say, where truncation would let it
+    have a bounded one (IcePop, "Small leak can sink a great boat", Ling team 2025).
+    """
+    gap_T = (old_logprobs_T - rollout_logprobs_T).detach()
+    weight_T = gap_T.clamp(max=_MAX_LOG_RATIO).exp()
+    return torch.where((weight_T >= floor) & (weight_T <= cap), weight_T, 0.0)
+
+
+def kl_estimate(logprobs_T: torch.Tensor, reference_logprobs_T: torch.Tensor, estimator: KlEstimator = "k3") -> torch.Tensor:
+    """Estimates [T] of KL(policy || reference), in nats, from tokens that the policy drew (Schulman, "Approximating KL
+    divergence", 2020). With d = log policy - log reference:
+
+    k1 = d, unbiased, can be negative; k2 = d^2 / 2, biased, of low variance; k3 = exp(-d) - 1 + d, unbiased, never negative.
+    As a penalty in the loss what matters is the gradient: in expectation that of k1 is zero (use it in the reward), that of k2
+    is the gradient of the divergence, and that of k3 is it to first order in d.
+    """
+    d_T = logprobs_T - reference_logprobs_T
+    if estimator == "k1":
+        return d_T
+    if estimator == "k2":
+        return 0.5 * d_T.square()
+    # Far from the reference the exponential is cut, as ratios are.
+    return (-d_T).clamp(max=_MAX_LOG_RATIO).exp() - 1.0 + d_T
+
+
+def sample_means(values_T: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Each sample's mean, repeated for each of its tokens [T]; `lengths`: int [samples], their sum is T."""
+    sample_T = torch.repeat_interleave(torch.arange(len(lengths), device=values_T.device), lengths.to(values_T.device))
+    sums = values_T.new_zeros(len(lengths)).index_add(0, sample_T, values_T)
+    return (sums / lengths.to(values_T.device).clamp(min=1))[sample_T]
 
 
 @dataclass(frozen=True)
@@ -118,30 +163,55 @@ def policy_loss(
     advantages_T: torch.Tensor,
     weights_T: torch.Tensor,
     *,
+    surrogate: Surrogate = "ppo",
     clip_low: float = 0.2,
     clip_high: float = 0.28,
+    dual_clip: float | None = None,
+    lengths: torch.Tensor | None = None,
     importance_T: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, LossStats]:
-    """PPO's clipped surrogate (arXiv 1707.06347, eq. 7) with DAPO's separate upper bound ("clip-higher"), as a loss to
-    minimise.
+    """The policy loss to minimise, - sum of weight * surrogate, and its statistics.
 
-    - sum of weight * min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), ratio = exp(logprob - old_logprob);
-    `importance_T` multiplies each token's term. Only tokens the policy chose belong here: leave forced tokens out.
-    Returns the loss (scalar; sums over micro-batches) and its statistics. A token counts as clipped when clipping took
-    its gradient.
+    With ratio = exp(logprob - old_logprob) and A the advantage, a token's surrogate is
+
+    - "ppo": min(ratio * A, clip(ratio, 1 - clip_low, 1 + clip_high) * A), PPO (arXiv 1707.06347, eq. 7) with DAPO's separate
+      upper bound ("clip-higher");
+    - "gspo": the same with the geometric mean of the ratios over the sample's tokens in place of the token's (GSPO, arXiv
+      2507.18071, eq. 5 to 7; its clip bounds are a hundred times smaller). `lengths`: int [samples], tokens of each sample;
+    - "cispo": logprob * A * clip(ratio, ...) with no gradient through the last factor, so that every token keeps its gradient
+      (CISPO, MiniMax-M1, arXiv 2506.13585, eq. 4 and 5).
+
+    `dual_clip` bounds the first two from below at dual_clip * A where A < 0 (arXiv 1912.09729, eq. 5); `importance_T`
+    multiplies each token's term. Only tokens the policy chose belong here: leave forced tokens out. The loss is a scalar and
+    sums over micro-batches of whole samples. A token counts as clipped when clipping took its gradient, with CISPO when it cut
+    its weight.
     """
-    log_ratio_T = (logprobs_T - old_logprobs_T).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+    log_ratio_T = logprobs_T - old_logprobs_T
+    if surrogate == "gspo":
+        if lengths is None:
+            raise ValueError("surrogate gspo needs the lengths of the samples")
+        log_ratio_T = sample_means(log_ratio_T, lengths)
+    log_ratio_T = log_ratio_T.clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
     ratio_T = log_ratio_T.exp()
     clipped_T = ratio_T.clamp(1.0 - clip_low, 1.0 + clip_high)
-    surrogate_T = torch.minimum(ratio_T * advantages_T, clipped_T * advantages_T)
+    low_T, high_T = ratio_T.detach() < 1.0 - clip_low, ratio_T.detach() > 1.0 + clip_high
+    if surrogate == "cispo":
+        surrogate_T = clipped_T.detach() * advantages_T * logprobs_T
+    else:
+        surrogate_T = torch.minimum(ratio_T * advantages_T, clipped_T * advantages_T)
+        low_T, high_T = low_T & (advantages_T < 0), high_T & (advantages_T > 0)
+        if dual_clip is not None:
+            bounded_T = (advantages_T < 0) & (ratio_T.detach() > dual_clip)
+            surrogate_T = torch.where(bounded_T, dual_clip * advantages_T, surrogate_T)
+            high_T = high_T | bounded_T
     if importance_T is not None:
         surrogate_T = surrogate_T * importance_T
     loss = -(weights_T * surrogate_T).sum()
     with torch.no_grad():
         stats = LossStats(
             tokens=torch.tensor(len(ratio_T), device=loss.device),
-            clipped_low=((ratio_T < 1.0 - clip_low) & (advantages_T < 0)).sum(),
-            clipped_high=((ratio_T > 1.0 + clip_high) & (advantages_T > 0)).sum(),
+            clipped_low=low_T.sum(),
+            clipped_high=high_T.sum(),
             ratio_sum=ratio_T.sum(),
             ratio_max=ratio_T.max() if len(ratio_T) else loss.new_zeros(()),
             kl_sum=(ratio_T - 1.0 - log_ratio_T).sum(),
