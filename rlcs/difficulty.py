@@ -12,7 +12,7 @@ import numpy as np
 from rlcs.belief_fit import BeliefFit
 from rlcs.calibration import Calibration
 
-# Offline rates are kept in 50,400ths: two bytes, exact in hundredths and for k of n answers with n to 10, 12, 14 to 16, 20, 24, 32.
+# Offline rates are kept in 50,400ths: two bytes, exact in hundredths and for k of n answers with n to 10, 12, 14 to 16, 32.
 _OFFLINE_PARTS = 50400
 _CLIP = 0.02  # a label of 0 or 1 from a few samples is unreliable; it must be possible to move it
 _FULL_COUNT = 2.0  # a problem with this much evidence counts half in the drift of its cell

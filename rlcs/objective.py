@@ -1,7 +1,7 @@
-"""The RL objective as pure tensor functions: group advantages and the clipped policy loss over packed response tokens.
+"""The RL objective as pure tensor functions: policy losses and penalties over packed response tokens. Advantages:
+`rlcs.advantages`.
 
-Axis suffixes: P groups (one prompt each), G samples of a group, T trained response tokens of any number of samples laid
-end to end.
+Axis suffix: T trained response tokens of any number of samples laid end to end.
 """
 
 from dataclasses import dataclass
@@ -12,45 +12,7 @@ import torch
 Aggregation = Literal["sample", "token", "constant"]
 Surrogate = Literal["ppo", "gspo", "cispo"]
 KlEstimator = Literal["k1", "k2", "k3"]
-_EQUAL_REWARDS = 1e-6  # relative spread under which rewards differ by rounding only (float32 keeps 1e-7)
 _MAX_LOG_RATIO = 20.0  # exp() of more would overflow into NaN gradients; clipping has long since taken over
-
-
-def group_advantages(rewards_PG: torch.Tensor, valid_PG: torch.Tensor, *, normalise: bool = True) -> torch.Tensor:
-    """Advantages float64 [P, G] of rewards relative to their own group.
-
-    Reward minus the group's mean, divided by the group's standard deviation (n - 1 in its denominator, as in verl and
-    TRL) when `normalise`: GRPO (arXiv 2402.03300, section 4.1.2); without it Dr. GRPO (arXiv 2503.20783). Samples not
-    in `valid_PG` (bool) enter neither mean nor deviation and get 0, whatever their reward holds, NaN included. Groups
-    of fewer than two valid samples, and groups whose rewards are equal up to float32 rounding, get exactly 0: a mean of
-    equal numbers may miss them by one rounding, and dividing by the equally tiny deviation would turn that into
-    advantages of order 1.
-    """
-    if rewards_PG.shape != valid_PG.shape or rewards_PG.ndim != 2:
-        raise ValueError(
-            f"rewards {tuple(rewards_PG.shape)} and valid {tuple(valid_PG.shape)}; expected one shape [groups, samples]"
-        )
-    rewards = rewards_PG.double().masked_fill(~valid_PG, 0.0)
-    if not bool(rewards.isfinite().all()):
-        raise ValueError("a valid sample has a reward that is not finite; mark samples without a reward as not valid")
-    count_P1 = valid_PG.sum(1, keepdim=True).clamp(min=1)
-    centred = (rewards - rewards.sum(1, keepdim=True) / count_P1).masked_fill(~valid_PG, 0.0)
-    spread_P1 = _spread(rewards, valid_PG)
-    informative_P1 = spread_P1 > _EQUAL_REWARDS * rewards.abs().amax(1, keepdim=True)
-    scale_P1 = torch.ones_like(spread_P1)
-    if normalise:
-        variance_P1 = centred.square().sum(1, keepdim=True) / (count_P1 - 1).clamp(min=1)
-        scale_P1 = variance_P1.sqrt().masked_fill(~informative_P1, 1.0)
-    return (centred / scale_P1).masked_fill(~informative_P1, 0.0)
-
-
-def _spread(rewards_PG: torch.Tensor, valid_PG: torch.Tensor) -> torch.Tensor:
-    """Largest minus smallest valid reward [P, 1]; 0 for groups of fewer than two valid samples."""
-    if rewards_PG.shape[1] == 0:
-        return rewards_PG.new_zeros(len(rewards_PG), 1)
-    high = rewards_PG.masked_fill(~valid_PG, -torch.inf).amax(1, keepdim=True)
-    low = rewards_PG.masked_fill(~valid_PG, torch.inf).amin(1, keepdim=True)
-    return (high - low).masked_fill(valid_PG.sum(1, keepdim=True) < 2, 0.0)
 
 
 def token_weights(lengths: torch.Tensor, aggregation: Aggregation, *, constant: int | None = None) -> torch.Tensor:

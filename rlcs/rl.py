@@ -13,12 +13,12 @@ import torch
 import yaml
 from rich.console import Console
 
+from rlcs.advantages import group_advantages
 from rlcs.difficulty import Difficulty
 from rlcs.engines import build_engine, sampling_of
 from rlcs.heldout import HeldoutCurve, Spent
 from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
-from rlcs.objective import group_advantages
 from rlcs.problems import Problem, load_problems
 from rlcs.progress import Clock, progress
 from rlcs.rl_config import RlConfig

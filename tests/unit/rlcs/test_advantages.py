@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcs.advantages import generalised_advantages, leave_one_out_advantages, whitened_advantages
-from rlcs.objective import group_advantages
+from rlcs.advantages import generalised_advantages, group_advantages, leave_one_out_advantages, whitened_advantages
 
 
 def batch(seed: int, groups: int = 30, size: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcs.objective import group_advantages, policy_loss, token_weights, truncated_importance
+from rlcs.advantages import group_advantages
+from rlcs.objective import policy_loss, token_weights, truncated_importance
 
 
 def everyone(rewards: torch.Tensor) -> torch.Tensor:
