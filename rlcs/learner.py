@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from rlcs.objective import LossStats, policy_loss, token_weights, truncated_importance
+from rlcs.engines import sampling_of
+from rlcs.objective import LossStats, kl_estimate, masked_importance, policy_loss, token_weights, truncated_importance
+from rlcs.reference import Reference
 from rlcs.rl_config import RlConfig
 from rollout.attention import VARLEN
 from rollout.encoded import Encoded
@@ -60,6 +62,7 @@ class _Totals:
     gap_tokens: int = 0
     importance_sum: float = 0.0
     importance_capped: int = 0
+    reference_kl: float = 0.0
     packed_tokens: int = 0
 
 
@@ -83,8 +86,8 @@ class Learner:
     gap to the engine's is reported in either case.
     """
 
-    def __init__(self, model: PreTrainedModel, config: RlConfig) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: PreTrainedModel, config: RlConfig, reference: Reference | None = None) -> None:
+        self.model, self.config, self.reference = model, config, reference
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in model.parameters() if parameter.requires_grad],
             lr=config.lr,
@@ -119,6 +122,8 @@ class Learner:
             loss, norm = self._optimise(chosen, old_chosen, totals, measure_gap=number == 0)
             losses.append(loss)
             norms.append(norm)
+        if self.reference is not None:
+            self.reference.follow()
         assert totals.stats is not None
         tokens = max(int(totals.stats.tokens), 1)
         importance = {
@@ -135,6 +140,7 @@ class Learner:
             "logprob_gap_max": totals.gap_max,
             "rollout_kl": totals.gap_kl / max(totals.gap_tokens, 1),
             **(importance if config.importance_cap is not None else {}),
+            **({"reference_kl": totals.reference_kl / tokens} if self.reference is not None else {}),
             "trained_tokens": float(tokens),
             "packed_tokens": float(totals.packed_tokens),
         }
@@ -149,7 +155,8 @@ class Learner:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
-        weights = token_weights(lengths, config.loss_aggregation).split(lengths.tolist())
+        constant = sampling_of(config, config.most_think_tokens).max_new_tokens
+        weights = token_weights(lengths, config.loss_aggregation, constant=constant).split(lengths.tolist())
         total = 0.0
         for members in self._packs(samples):
             chosen = [samples[index] for index in members]
@@ -162,20 +169,33 @@ class Learner:
             rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
             old_T = logprobs_T.detach() if old is None else torch.cat([old[index] for index in members]).to(device)
             advantages_T = torch.tensor([sample.advantage for sample in chosen]).repeat_interleave(lengths[members])
+            weights_T = torch.cat([weights[index] for index in members]).to(device)
             importance_T = None
             if config.importance_cap is not None:
-                importance_T = truncated_importance(old_T, rollout_T, config.importance_cap)
+                weighted = truncated_importance if config.importance == "truncate" else masked_importance
+                importance_T = weighted(old_T, rollout_T, config.importance_cap)
                 totals.importance_sum += float(importance_T.sum())
-                totals.importance_capped += int((importance_T >= config.importance_cap).sum())
+                totals.importance_capped += int(((importance_T >= config.importance_cap) | (importance_T == 0)).sum())
             loss, stats = policy_loss(
                 logprobs_T,
                 old_T,
                 advantages_T.to(device),
-                torch.cat([weights[index] for index in members]).to(device),
+                weights_T,
+                surrogate=config.surrogate,
                 clip_low=config.clip_low,
                 clip_high=config.clip_high,
+                dual_clip=config.dual_clip,
+                lengths=lengths[members],
                 importance_T=importance_T,
             )
+            if self.reference is not None:
+                with self.reference.at_work() as reference:
+                    reference_T = self._logprobs(chosen, reference)[0]
+                kl_T = kl_estimate(logprobs_T, reference_T, config.kl_estimator)
+                loss = loss + config.kl_coef * (weights_T * kl_T).sum()
+                totals.reference_kl += float(kl_T.detach().sum())
+            if config.entropy_coef:
+                loss = loss - config.entropy_coef * (weights_T * entropy_T).sum()
             with explained_shortage(self.model.device, self._pack_tokens(chosen), named):
                 loss.backward()
             total += float(loss.detach())
@@ -209,16 +229,21 @@ class Learner:
     def _pack_tokens(self, samples: Sequence[TrainSample]) -> int:
         return sum(_unit_tokens([samples[index] for index in unit]) for unit in self._units(samples))
 
-    def _logprobs(self, samples: Sequence[TrainSample]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies [T] of the trained tokens of one pack, at the sampling temperature."""
+    def _logprobs(
+        self, samples: Sequence[TrainSample], model: PreTrainedModel | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies [T] of the trained tokens of one pack, at the sampling temperature; of the policy, or
+        of `model`.
+        """
+        model = model or self.model
         groups = [(samples[unit[0]].prompt_length, [samples[index].encoded for index in unit]) for unit in self._units(samples)]
         packed = pack_groups(groups, merge_size=self._merge_size)
         trained = np.concatenate([sample.encoded.loss_mask[max(sample.prompt_length, 1) :] for sample in samples])
         inputs = packed.inputs.to(self.model.device)
         contexts, targets = (torch.from_numpy(rows[trained]).to(self.model.device) for rows in (packed.contexts, packed.places))
-        hidden_TD = hidden_states(self.model, inputs).index_select(0, contexts)
+        hidden_TD = hidden_states(model, inputs).index_select(0, contexts)
         logprobs: Any = token_logprobs(
-            self.model,
+            model,
             hidden_TD,
             inputs.input_ids[targets],
             temperature=self.config.temperature,

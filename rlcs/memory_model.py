@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
 from rollout.lora import target_layers
+from rollout.shared_prefix import copies_prompts
 from sft.config import LoraConfig
 from sft.policy import refuse_unknown_family
 from sft.update import head_rows
@@ -188,7 +189,9 @@ def cache_bytes(model: Architecture, prompts: int, prompt_tokens: int, sequences
     """Keys and values that `rollout.shared_prefix` holds of a wave in which every sequence runs to its end."""
     appended = max(new_tokens - 1, 0)  # the last token is drawn, not computed on
     capacity = _GROWTH * 2 ** math.ceil(math.log2(appended / _GROWTH)) if appended > _GROWTH else _GROWTH * (appended > 0)
-    return 2 * model.layers * model.key * itemsize * (prompts * prompt_tokens + sequences * capacity)
+    copied = appended > 0 and copies_prompts(prompt_tokens, prompts, sequences)
+    held = (sequences if copied else prompts) * prompt_tokens
+    return 2 * model.layers * model.key * itemsize * (held + sequences * capacity)
 
 
 def sampling_bytes(model: Architecture, sequences: int) -> float:

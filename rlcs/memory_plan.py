@@ -88,6 +88,9 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
     tokens = max(config.token_budget, prompt_tokens + new_tokens)
     rows = _training_rows(config, model, tokens, entropy=True, share=prompt_tokens / (prompt_tokens + new_tokens))
     state, passing = sum(row.size for row in rows[:3]), sum(row.size for row in rows[3:])
+    if config.kl_coef and config.lora is None:
+        rows.insert(3, Row("reference", model.parameters * itemsize, f"another policy's weights, {config.dtype}"))
+        state += rows[3].size
     warnings = _warnings(config)
     sequences = min(config.rollout_batch, config.groups_per_step * config.group_size)
     if config.rollout == "transformers":

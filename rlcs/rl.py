@@ -13,7 +13,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from rlcs.advantages import group_advantages
+from rlcs.advantages import group_advantages, leave_one_out_advantages, whitened_advantages
 from rlcs.difficulty import Difficulty
 from rlcs.engines import build_engine, sampling_of
 from rlcs.heldout import HeldoutCurve, Spent
@@ -21,6 +21,7 @@ from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
 from rlcs.problems import Problem, load_problems
 from rlcs.progress import Clock, progress
+from rlcs.reference import build_reference
 from rlcs.rl_config import RlConfig
 from rlcs.rl_state import RunState
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
@@ -50,7 +51,8 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     renderer = ChatRenderer(processor)
     engine = build_engine(config, checkpoint or resolve_model(config.model), renderer, model)
     thinking_N = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
-    learner, sampler = Learner(model, config), build_sampler(config, problems, thinking_N)
+    learner = Learner(model, config, build_reference(model, config))
+    sampler = build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
     state = RunState(problems, thinking_N, learner, sampler, rng, generator)
     start = state.restore(checkpoint) if checkpoint else 0
@@ -94,7 +96,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
             assert rollouts is not None, "a sampler draws at least one problem"
             with clock("select"):
                 fates = group_fates(rollouts, sampler, config.groups_per_step)
-                advantages_PG = advantages_of(rollouts, config)
+                advantages_PG = advantages_of(rollouts, fates, config)
             with clock("train"):
                 engine.sleep()
                 learned = learner.update(train_samples(rollouts, fates, advantages_PG), step, rng)
@@ -161,10 +163,19 @@ def draw_budgets(config: RlConfig, prompts: int, rng: np.random.Generator) -> li
     return [ThinkingBudget(think_tokens, config.answer_tokens) for think_tokens in drawn]
 
 
-def advantages_of(rollouts: ScoredRollouts, config: RlConfig) -> np.ndarray:
-    """Group-relative advantages float64 [P, G] of the rewards; 0 for samples without one."""
+def advantages_of(rollouts: ScoredRollouts, fates: Sequence[str], config: RlConfig) -> np.ndarray:
+    """Advantages float64 [P, G] as `config.advantage` names them; 0 for samples without a reward. Those that look beyond the
+    group look at the groups trained on.
+    """
     rewards_PG = torch.from_numpy(rollouts.rewards_PG)
-    return group_advantages(rewards_PG, ~rewards_PG.isnan(), normalise=config.advantage == "grpo").numpy()
+    valid_PG = ~rewards_PG.isnan()
+    if config.advantage == "rloo":
+        return leave_one_out_advantages(rewards_PG, valid_PG).numpy()
+    if config.advantage == "reinforce++":
+        trained_P1 = torch.tensor([fate == TRAINED for fate in fates])[:, None]
+        lengths_PG = torch.tensor([[int((~one.forced).sum()) for one in group] for group in rollouts.completions])
+        return whitened_advantages(rewards_PG, valid_PG & trained_P1, lengths_PG).numpy()
+    return group_advantages(rewards_PG, valid_PG, normalise=config.advantage == "grpo").numpy()
 
 
 def train_samples(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG: np.ndarray) -> list[TrainSample]:

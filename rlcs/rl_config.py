@@ -15,6 +15,8 @@ from rlcs.samplers.options import (
     PoolsConfig,
     Share,
 )
+from rlcs.verl.fields import faults
+from rlcs.verl.options import VerlOptions
 from rollout.options import Rollout, VllmOptions
 from sft.config import LoraConfig
 
@@ -52,8 +54,10 @@ class HeldoutConfig(_Section):
 class RlConfig(_Section):
     """One reinforcement-learning run."""
 
-    engine: Literal["local"] = "local"
-    """Training engine; `local` is one process on CPU or one GPU."""
+    engine: Literal["local", "verl"] = "local"
+    """Training engine; `local` is one process on CPU or one GPU, `verl` any number of GPUs on a Ray cluster (docs/verl.md)."""
+    verl: VerlOptions = Field(default_factory=VerlOptions)
+    """Options of the verl engine."""
     model: str
     """Hugging Face checkpoint directory to start from, normally the final SFT checkpoint."""
     problems: Path
@@ -125,12 +129,23 @@ class RlConfig(_Section):
     rollout_batch: int = Field(default=512, ge=1)
     """Most sequences generated at once."""
 
-    advantage: Literal["grpo", "dr_grpo"] = "grpo"
-    """Group-relative advantages, divided by the group's standard deviation (grpo) or not (dr_grpo)."""
-    loss_aggregation: Literal["sample", "token"] = "sample"
-    """Mean over samples of their mean over tokens, or mean over all tokens."""
+    advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce++", "gae"] = "grpo"
+    """Group-relative advantages, divided by the group's standard deviation (grpo) or not (dr_grpo); against the mean of the
+    group's others (rloo); less the group's mean and whitened over the step (reinforce++); or PPO's, of a critic (gae), which
+    the verl engine alone trains.
+    """
+    surrogate: Literal["ppo", "gspo", "cispo"] = "ppo"
+    """What a token's ratio does in the loss (`rlcs.objective.policy_loss`): PPO's clipped surrogate, GSPO's with one ratio a
+    response, or CISPO's clipped weight, which keeps every token's gradient.
+    """
+    loss_aggregation: Literal["sample", "token", "constant"] = "sample"
+    """Mean over samples of their mean over tokens, mean over all tokens, or mean over samples of their sum over tokens divided
+    by the longest response there can be.
+    """
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Most a token of a bad response can cost, as a multiple of its advantage; absent, without bound."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """Probability ratios are clipped below 1 - clip_low."""
+    """Probability ratios are clipped below 1 - clip_low. GSPO's, means over a response, want bounds a hundred times smaller."""
     clip_high: float = Field(default=0.28, gt=0)
     """Probability ratios are clipped above 1 + clip_high."""
     old_logprobs: Literal["rollout", "trainer"] = "rollout"
@@ -140,6 +155,20 @@ class RlConfig(_Section):
     """Cap of the truncated importance weights trainer / rollout; absent, no such weights. Needs `old_logprobs:
     trainer`.
     """
+
+    importance: Literal["truncate", "mask"] = "truncate"
+    """What becomes of weights past the cap: they are cut to it, or their tokens are left out of the loss."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    """Weight of the policy's entropy (nats a token, averaged as the loss is), which the loss is lowered by."""
+
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the divergence from the reference policy (nats a token, averaged as the loss is) in the loss; 0 needs no
+    reference.
+    """
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How that divergence is estimated (`rlcs.objective.kl_estimate`); k1 has no gradient to speak of."""
+    reference_decay: float | None = Field(default=None, gt=0, lt=1)
+    """The reference is the average of the policies so far with this weight of the past at each step; absent, it is `model`."""
 
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of AdamW."""
@@ -192,6 +221,17 @@ class RlConfig(_Section):
             )
         if self.importance_cap is not None and self.old_logprobs == "rollout":
             raise ValueError("importance_cap corrects the ratio trainer / rollout and needs old_logprobs: trainer")
+        if self.importance == "mask" and self.importance_cap is None:
+            raise ValueError("importance: mask leaves out what is past importance_cap, which is absent; set it, e.g. to 2")
+        if self.dual_clip is not None and self.surrogate == "cispo":
+            raise ValueError(
+                "dual_clip bounds a clipped surrogate, which cispo has not; leave it out, or set surrogate: ppo or gspo"
+            )
+        if self.reference_decay is not None and (not self.kl_coef or self.lora is not None):
+            raise ValueError(
+                "reference_decay averages the policies that a KL penalty holds to: it needs kl_coef above 0, and all weights "
+                "trained (no lora)"
+            )
         if self.lora is not None and self.lora.dropout:
             raise ValueError(
                 f"lora.dropout is {self.lora.dropout}: the trainer would compute log-probabilities of another policy than the "
@@ -201,4 +241,10 @@ class RlConfig(_Section):
             raise ValueError(
                 f"updates_per_step is {self.updates_per_step}, more than the {self.groups_per_step} groups of a step"
             )
+        if self.engine == "local" and self.advantage == "gae":
+            raise ValueError(
+                "advantage: gae needs a critic, which engine: local does not train; set engine: verl, or advantage: grpo"
+            )
+        if self.engine == "verl" and (found := faults(self)):
+            raise ValueError("engine: verl cannot run this configuration:\n  " + "\n  ".join(found))
         return self

@@ -38,6 +38,7 @@ class RunState:
             "step": step,
             "problems": digest(self.problems, self.thinking_N),
             "sampler": self.sampler.state_dict(),
+            "reference": self.learner.reference.state_dict() if self.learner.reference else {},
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
         }
@@ -58,6 +59,8 @@ class RunState:
             )
         self.learner.optimizer.load_state_dict(optimizer)
         self.sampler.load_state_dict(state["sampler"])
+        if self.learner.reference:
+            self.learner.reference.load_state_dict(state["reference"])
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
         return int(state["step"])

@@ -8,6 +8,7 @@ adapters amount to, W + alpha / rank * B A, is computed where plain weights are 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -70,6 +71,24 @@ def add_adapters(
 
 def has_adapters(model: nn.Module) -> bool:
     return getattr(model, "peft_config", None) is not None
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """The model as it was before `add_adapters`, for the time of the context."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    trained = [parameter for _, parameter in adapter_parameters(model) if parameter.requires_grad]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter in trained:  # peft freezes adapters that are off
+            parameter.requires_grad_(True)
 
 
 def adapter_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

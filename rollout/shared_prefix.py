@@ -39,6 +39,11 @@ def _attend(
     return (weights.to(value.dtype) @ value) / total, peak + total.log()
 
 
+def copies_prompts(longest: int, prompts: int, sequences: int) -> bool:
+    """Whether prompts of up to `longest` tokens are copied for each of their sequences."""
+    return longest <= _SHORT or longest * (sequences - prompts) <= _FEW
+
+
 class SharedPrefixCache:
     """Keys and values of P prompts and of the sequences generated from them.
 
@@ -77,8 +82,8 @@ class SharedPrefixCache:
 
     def _join_cheap(self) -> None:
         """Copies the prompts for their sequences, for good, once that is cheap; what is written so far moves along."""
-        longest, copies = int(self._lengths_P.max()), len(self.prompt_of_B) - len(self._lengths_P)
-        cheap = longest <= _SHORT or longest * copies <= _FEW
+        longest = int(self._lengths_P.max())
+        cheap = copies_prompts(longest, len(self._lengths_P), len(self.prompt_of_B))
         if cheap and (self._joined_from is None or self.length == 0):
             self._joined_from = longest
             if self.length:

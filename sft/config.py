@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sft.verl_options import VerlSft
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -30,6 +32,10 @@ class SftConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    engine: Literal["local", "verl"] = "local"
+    """Training engine; `local` is one process on CPU or one GPU, `verl` any number of GPUs (docs/verl.md)."""
+    verl: VerlSft = Field(default_factory=VerlSft)
+    """Options of the verl engine."""
     model: str
     """Hugging Face checkpoint directory to start from, or a run directory, of which the last checkpoint is taken."""
     data: Path

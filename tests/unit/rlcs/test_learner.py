@@ -182,6 +182,39 @@ def test_importance_cap_scales_tokens_by_how_unlikely_the_rollout_found_them(sam
     assert_same({name: gradient / np.e for name, gradient in plain.items()}, weighted, rtol=2e-3)
 
 
+def test_the_entropy_bonus_adds_its_gradient_to_the_losss(samples: list[TrainSample]) -> None:
+    """Where rewards say nothing only the bonus is left: twice its weight gives twice the gradient, and steps along it raise the
+    entropy.
+    """
+    dull = [TrainSample(sample.encoded, sample.rollout_logprobs, 0.0) for sample in samples]
+    once, twice = (gradient_of_update(dull, entropy_coef=coef) for coef in (0.1, 0.2))
+    assert_same({name: 2 * gradient for name, gradient in once.items()}, twice, rtol=1e-3)
+    model = fresh_model()
+    learner, rng = Learner(model, settings(entropy_coef=0.1, lr=1e-3)), np.random.default_rng(0)
+    entropies = [learner.update(dull, step, rng)["entropy"] for step in range(4)]
+    assert entropies == sorted(entropies) and entropies[-1] > entropies[0] + 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"surrogate": "gspo"},
+        {"surrogate": "cispo"},
+        {"dual_clip": 3.0},
+        {"old_logprobs": "trainer", "importance_cap": 2.0, "importance": "mask"},
+    ],
+)
+def test_on_policy_every_objective_has_the_same_gradient(samples: list[TrainSample], changes: dict[str, Any]) -> None:
+    assert_same(gradient_of_update(samples), gradient_of_update(samples, **changes), rtol=2e-3)
+
+
+def test_constant_aggregation_divides_by_the_longest_response_there_can_be(samples: list[TrainSample]) -> None:
+    found = gradient_of_update(samples, loss_aggregation="constant", think_tokens=86, answer_tokens=10)
+    whole = gradient_of_update(samples, loss_aggregation="token")
+    tokens = sum(len(sample.rollout_logprobs) for sample in samples)
+    assert_same({name: gradient * tokens / (100 * len(samples)) for name, gradient in whole.items()}, found, rtol=2e-3)
+
+
 def test_importance_weights_are_reported_with_the_share_that_the_cap_took(samples: list[TrainSample]) -> None:
     """The first sample's tokens came half as likely from the rollout engine, all others alike."""
     shifted = [

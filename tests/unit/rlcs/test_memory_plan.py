@@ -28,7 +28,7 @@ from rlcs.memory_model import Architecture, Trained, activation_bytes, cache_byt
 from rlcs.memory_plan import DESCRIPTIONS, NOMINAL_GPU, config_of, memory_table, rl_memory, sft_memory
 from rlcs.nano.build import build_model
 from rlcs.rl_config import RlConfig
-from rollout import transformers_engine
+from rollout import shared_prefix, transformers_engine
 from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams
@@ -206,10 +206,14 @@ def test_logits_of_a_chunk_cover_what_autograd_keeps_and_their_gradients(nano: P
     assert logit_bytes(skeleton, 10**6, 4, entropy=entropy) == logit_bytes(skeleton, 4096, 4, entropy=entropy)
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("new_tokens", [1, 2, 65, 66, 129, 200])
 def test_the_cache_of_the_transformers_engine_is_counted_exactly(
-    nano: PreTrainedModel, new_tokens: int, monkeypatch: pytest.MonkeyPatch
+    nano: PreTrainedModel, new_tokens: int, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if shared:  # as longer prompts are
+        monkeypatch.setattr(shared_prefix, "_SHORT", 0)
+        monkeypatch.setattr(shared_prefix, "_FEW", 0)
     caches: list[SharedPrefixCache] = []
 
     class Seen(SharedPrefixCache):
@@ -246,6 +250,13 @@ def test_a_pass_and_the_generation_take_turns_and_a_vllm_engine_stays() -> None:
     assert plan.total == pytest.approx(state + max(passing, part["KV cache"] + part["sampling"]))
     served = rl_memory(rl(rollout="vllm"), 100)
     assert served.total == pytest.approx(state + passing + part["weights"] + 2**30)
+
+
+def test_a_kl_penalty_holds_the_policys_weights_twice_but_with_lora() -> None:
+    plain, held = rl_memory(rl(), 100), rl_memory(rl(kl_coef=0.01), 100)
+    assert held.total - plain.total == plain.rows[0].size
+    assert "reference" in [row.name for row in held.rows]
+    assert rl_memory(rl(kl_coef=0.01, lora=LoraConfig()), 100).total == rl_memory(rl(lora=LoraConfig()), 100).total
 
 
 def test_vllms_share_of_a_gpu_gives_way_asleep_and_a_server_takes_none() -> None:

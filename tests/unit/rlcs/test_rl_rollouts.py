@@ -85,8 +85,9 @@ def test_mixed_groups_beyond_the_share_of_their_domain_are_surplus_least_balance
 
 def test_abstained_samples_have_no_reward_and_are_not_trained_on() -> None:
     assert np.isnan(STEP.rewards_PG[4]).tolist() == np.isnan(STEP.outcomes_PG[4]).tolist() == [False, False, True, False]
-    advantages = advantages_of(STEP, config())
-    samples = train_samples(STEP, ["", "", "", "", "trained", ""], advantages)
+    fates = ["", "", "", "", "trained", ""]
+    advantages = advantages_of(STEP, fates, config())
+    samples = train_samples(STEP, fates, advantages)
     assert len(samples) == 3
     rewards = np.array([1.0, 0.5, 0.0])
     expected = (rewards - rewards.mean()) / rewards.std(ddof=1)
@@ -94,7 +95,21 @@ def test_abstained_samples_have_no_reward_and_are_not_trained_on() -> None:
 
 
 def test_dr_grpo_leaves_out_the_division() -> None:
-    np.testing.assert_allclose(advantages_of(STEP, config(advantage="dr_grpo"))[0], [0.5, -0.5, 0.5, -0.5])
+    np.testing.assert_allclose(advantages_of(STEP, [""] * 6, config(advantage="dr_grpo"))[0], [0.5, -0.5, 0.5, -0.5])
+
+
+def test_rloo_compares_with_the_others_of_the_group() -> None:
+    np.testing.assert_allclose(advantages_of(STEP, [""] * 6, config(advantage="rloo"))[0], [2 / 3, -2 / 3, 2 / 3, -2 / 3])
+
+
+def test_reinforce_plus_plus_whitens_over_the_groups_that_are_trained_on() -> None:
+    fates = ["trained", "all-right", "all-wrong", "abstained", "trained", "surplus"]
+    advantages = advantages_of(STEP, fates, config(advantage="reinforce++"))
+    trained = np.array([[fate == "trained"] for fate in fates]) & ~np.isnan(STEP.rewards_PG)
+    tokens = np.array([[int((~one.forced).sum()) for one in group] for group in STEP.completions])
+    assert not advantages[~trained].any()
+    spread = np.repeat(advantages[trained], tokens[trained])
+    assert spread.mean() == pytest.approx(0, abs=1e-12) and spread.std(ddof=1) == pytest.approx(1)
 
 
 def test_forced_tokens_are_context_without_loss_in_the_training_sample() -> None:

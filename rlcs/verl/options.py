@@ -1,0 +1,28 @@
+"""Fields of `rlcs rl engine=verl` that only verl knows: placement, Ray, the critic (docs/verl.md)."""
+
+from pydantic import Field
+
+from sft.verl_options import VerlTraining
+
+
+class VerlOptions(VerlTraining):
+    """Placement and Ray of an RL run."""
+
+    expert_parallel: bool = False
+    """Spread a mixture of experts over the GPUs of a vLLM replica expert by expert, instead of cutting each in slices."""
+    critic_lr: float = Field(default=1e-5, gt=0)
+    """Peak learning rate of the critic, with `advantage: gae`."""
+    gae_lambda: float = Field(default=1.0, ge=0, le=1)
+    """Trade-off between bias and variance of advantages, with `advantage: gae`; 1 trusts the whole return."""
+    agent_workers: int | None = Field(default=None, ge=1)
+    """Processes that render prompts and follow requests; absent, one for each node."""
+    reward_workers: int | None = Field(default=None, ge=1)
+    """Processes that hand responses to scoring processes (`verifier_workers` of them each); absent, one for each node."""
+    weight_bucket_mib: int = Field(default=2048, ge=1)
+    """Weights that go to vLLM at once, MiB; on the CPU no tensor may be larger."""
+    ray_address: str | None = None
+    """Ray cluster to join: `auto` for one that runs on this machine, `host:port`, or `ray://host:port`; absent, one is started
+    here for the run."""
+    ray_cpus: int | None = Field(default=None, ge=1)
+    """CPUs that a Ray started here counts with; absent, those of the machine (16 with `device: cpu`: actors reserve them, and
+    few of them work at a time)."""
