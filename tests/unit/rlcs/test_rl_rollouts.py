@@ -113,7 +113,8 @@ def test_reinforce_plus_plus_whitens_over_the_groups_that_are_trained_on() -> No
 
 
 def test_forced_tokens_are_context_without_loss_in_the_training_sample() -> None:
-    sample = train_samples(STEP, ["trained", *[""] * 5], advantages_of(STEP, config()))[3]
+    fates = ["trained", *[""] * 5]
+    sample = train_samples(STEP, fates, advantages_of(STEP, fates, config()))[3]
     assert sample.encoded.input_ids.tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert sample.encoded.loss_mask.tolist() == [False] * 4 + [True] * 3
     assert len(sample.rollout_logprobs) == 3
