@@ -169,7 +169,7 @@ def test_a_metric_without_a_single_known_value_is_left_out() -> None:
 
 def test_rollout_table_keeps_unknown_rewards_null_and_shows_the_fate(tmp_path: Path, sampler: CurriculumSampler) -> None:
     fates = group_fates(STEP, sampler, 2)
-    advantages = advantages_of(STEP, config())
+    advantages = advantages_of(STEP, fates, config())
     (tmp_path / "t.parquet").write_bytes(parquet_bytes(rollout_table(STEP, fates, advantages, step=7)))
     rows = pq.read_table(tmp_path / "t.parquet").to_pylist()
     assert len(rows) == 24
