@@ -43,7 +43,13 @@ def sft(config: ConfigFile, overrides: Overrides = None, resume: Resume = False,
 
         print_plan(Console(), settings, sft_plan(settings))
         return
-    from sft.train import run_sft
+    if settings.engine == "verl":
+        from rlcs.verl.installed import require_verl
+
+        require_verl()
+        from rlcs.verl.sft import run_verl_sft as run_sft
+    else:
+        from sft.train import run_sft
 
     _hide_loading_bars()
     _say(f"final checkpoint: {run_sft(settings, resume=resume)}")
@@ -61,10 +67,30 @@ def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, 
 
         print_plan(Console(), settings, rl_plan(settings))
         return
-    from rlcs.rl import run_rl
+    if settings.engine == "verl":
+        from rlcs.verl.installed import require_verl
+
+        require_verl()
+        from rlcs.verl.launch import run_verl as run_rl
+    else:
+        from rlcs.rl import run_rl
 
     _hide_loading_bars()
     _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of `rlcs rl` or `rlcs sft`, of either engine")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Hugging Face directory to create")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="type of the weights of a verl run (default: the run's)")
+    ] = None,
+) -> None:
+    """The policy of a run's last checkpoint as a Hugging Face directory (docs/verl.md)."""
+    from rlcs.verl.export import export_run
+
+    _say(f"written: {export_run(run, out, dtype=dtype)}")
 
 
 @app.command()
@@ -321,7 +347,7 @@ def main() -> None:
     """The console script. Bad input ends in one clear message and exit status 2, not in a traceback."""
     try:
         app()
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError, ModuleNotFoundError) as error:
         if os.environ.get("RLCS_TRACEBACK"):
             raise
         Console(stderr=True).print(f"[red]error[/]: {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from rlcs.memory_plan import memory_table, rl_memory, sft_memory
 from rlcs.problems import load_problems
 from rlcs.prompt_length import longest_prompt
 from rlcs.rl_config import RlConfig
+from rlcs.verl.dry_run import command_lines, verl_tables
 from sft.config import SftConfig
 from sft.data import load_examples
 
@@ -38,7 +39,7 @@ def sft_plan(config: SftConfig) -> Plan:
         rows.append(("examples", _presence(config.data)))
     rows.append(("run directory", _presence(config.out)))
     try:
-        rows.append(memory_table(sft_memory(config)))
+        rows += verl_tables(config) if config.engine == "verl" else [memory_table(sft_memory(config))]
     except FileNotFoundError as error:
         rows.append(("memory", f"unknown: {error}"))
     return rows
@@ -47,6 +48,7 @@ def sft_plan(config: SftConfig) -> Plan:
 def rl_plan(config: RlConfig) -> Plan:
     """Problems, groups, rollouts and memory of an RL run. Raises what loading the problems raises, if the file exists."""
     problems = load_problems(config.problems) if config.problems.exists() else None
+    response_tokens = config.most_think_tokens + config.answer_tokens + 4
     least = config.groups_per_step * config.group_size
     most = least * _most_generated(config)
     rows: list[tuple[str, str] | Table] = [
@@ -58,13 +60,14 @@ def rl_plan(config: RlConfig) -> Plan:
         ("steps", f"{config.steps:,} of {config.groups_per_step} groups of {config.group_size}"),
         ("rollouts a step", f"{least:,}" if most == least else f"{least:,} to {most:,.0f} (oversampling)"),
         ("rollouts in all", f"at most {config.steps * most:,.0f}"),
-        ("tokens a response", f"at most {config.most_think_tokens + config.answer_tokens + 4}"),
+        ("tokens a response", f"at most {response_tokens}"),
         ("run directory", _presence(config.out)),
     ]
     prompt_tokens, how = longest_prompt(problems, config.model)
     rows.append(("longest prompt", f"{prompt_tokens:,} tokens ({how})"))
+    share = prompt_tokens / (prompt_tokens + response_tokens)
     try:
-        rows.append(memory_table(rl_memory(config, prompt_tokens)))
+        rows += verl_tables(config, share) if config.engine == "verl" else [memory_table(rl_memory(config, prompt_tokens))]
     except FileNotFoundError as error:
         rows.append(("memory", f"unknown: {error}"))
     return rows
@@ -111,6 +114,8 @@ def print_plan(console: Console, config: BaseModel, plan: Plan) -> None:
     for further in plan:
         if isinstance(further, Table):
             console.print(further)
+    if isinstance(config, RlConfig | SftConfig) and config.engine == "verl":
+        console.print(escape(command_lines(config)), highlight=False, soft_wrap=True)
 
 
 def _presence(path: Path) -> str:

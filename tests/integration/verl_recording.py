@@ -1,0 +1,50 @@
+"""A run of the verl engine that also writes down what its trainer hands to verl's workers: dump-STEP.pt in the run directory.
+
+    python verl_recording.py CONFIG.json
+
+Imported by the trainer's process as well, where it puts the recording trainer in the place of ours.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+FIELDS = [
+    "prompts", "responses", "response_mask", "rollout_log_probs", "old_log_probs", "advantages", "index", "loss_weight",
+]  # fmt: skip
+
+
+def register() -> None:
+    import torch
+    import transfer_queue as tq
+    from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+    importlib.import_module("rlcs.verl.plugins")
+    from rlcs.verl.trainer import CurriculumTrainer
+
+    class Recording(CurriculumTrainer):
+        def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
+            data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
+            rows = [{name: getattr(data[name][row], "data", data[name][row]) for name in FIELDS} for row in range(len(batch))]
+            for row in rows:
+                row["index"] = int(row["index"])
+            torch.save(rows, self.settings.out / f"dump-{self._updates}.pt")
+            return super()._update_actor(batch, metrics)
+
+    TRAINER_REGISTRY["rlcs"] = Recording
+
+
+def main() -> None:
+    from rlcs.rl_config import RlConfig
+    from rlcs.verl import launch
+
+    launch.PLUGINS = "verl_recording"
+    launch.run_verl(RlConfig(**json.loads(Path(sys.argv[1]).read_text())))
+
+
+if __name__ == "__main__":
+    main()
+elif "ray" in sys.modules:
+    register()
