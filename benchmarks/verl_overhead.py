@@ -40,6 +40,7 @@ import torch
 from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
 from rlcs.problems import Problem
+from rlcs.rl_config import RlConfig
 from rlcs.rollout_log import parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import SAMPLERS
 from rlcs.scoring import ScoredRollouts, group_fates
@@ -98,10 +99,11 @@ def scale(problems: int, rollouts: int, tokens: int) -> dict[str, Any]:
     seconds["advantages"], advantages_B = timed(lambda: row_advantages(rewards_B, uids, normalise=True))
     lengths = rng.integers(tokens // 2, tokens * 2, rollouts).tolist()
     seconds["order of rows, 64 ranks"], order = timed(lambda: update_order(lengths[: rollouts // 64 * 64], 64, 1, rng))
-    seconds["weights of rows"], _ = timed(lambda: row_weights(torch.tensor(lengths[: len(order[1])]), order[1], "sample"))
+    config = RlConfig(model="-", problems="-", out="-")
+    seconds["weights of rows"], _ = timed(lambda: row_weights(torch.tensor(lengths[: len(order[1])]), order[1], config))
     seconds["metrics"], _ = timed(lambda: step_metrics(scored, fates))
     advantages_PG = advantages_B.double().numpy().reshape(groups, GROUP)
-    seconds["rollouts file"], content = timed(lambda: parquet_bytes(rollout_table(scored, fates, advantages_PG, 0)))
+    seconds["rollouts file"], _ = timed(lambda: parquet_bytes(rollout_table(scored, fates, advantages_PG, 0)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.pt"
         seconds["save sampler"], _ = timed(lambda: torch.save(sampler.state_dict(), path))
@@ -112,7 +114,6 @@ def scale(problems: int, rollouts: int, tokens: int) -> dict[str, Any]:
         "tokens": tokens,
         "seconds": {name: round(spent, 3) for name, spent in seconds.items()},
         "seconds_a_step": round(sum(spent for name, spent in seconds.items() if not name.endswith("sampler")), 2),
-        "rollouts_file_mb": round(len(content) / 1e6, 1),
         "scored_a_second_and_core": round(_scored_a_second(), 1),
     }
 
@@ -186,7 +187,6 @@ def _problems_and_policy(root: Path, groups: int) -> None:
 
     from rlcs.learner import Learner, TrainSample
     from rlcs.nano.build import build_processor
-    from rlcs.rl_config import RlConfig
     from rollout.attention import VARLEN
     from rollout.chat import ChatRenderer
 
@@ -235,7 +235,6 @@ def _problems_and_policy(root: Path, groups: int) -> None:
 
 def run(contender: str, root: Path, number: int, groups: int, turn: int) -> None:
     """One run of a contender, in a process of its own."""
-    from rlcs.rl_config import RlConfig
     from rlcs.verl.launch import launch
     from rlcs.verl.translate import verl_overrides
 
@@ -257,7 +256,7 @@ def run(contender: str, root: Path, number: int, groups: int, turn: int) -> None
         "data.val_files": str(root / "train.parquet"),
         "actor_rollout_ref.rollout.agent.default_agent_loop": "single_turn_agent",
         "actor_rollout_ref.rollout.agent.agent_loop_manager_class": "null",
-        "actor_rollout_ref.rollout.engine_kwargs.vllm": "{}",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm": "{distributed_executor_backend:uni}",  # as ours on the CPU
         "reward.reward_manager.source": "register",
         "reward.reward_manager.name": "naive",
         "reward.reward_manager.module.path": "null",

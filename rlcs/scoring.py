@@ -114,16 +114,21 @@ class PendingScores:
         return ScoredRollouts(indices, self._problems, self._prompts, [group for group, _ in found], verdicts)
 
 
-def _rows(problem: Problem, group: Sequence[Completion]) -> list[dict[str, Any]]:
-    shared = {
+def score_row(problem: Problem, response: str) -> dict[str, Any]:
+    """The row of `rewards.ScorePool` for a response to the problem."""
+    return {
         "id": problem.id,
         "domain": problem.domain,
         "answer": problem.answer,
         "question": question_of(problem),
         "verifier": problem.verifier,
         "verifier_args": problem.verifier_args,
+        "response": response,
     }
-    return [{**shared, "response": completion.text} for completion in group]
+
+
+def _rows(problem: Problem, group: Sequence[Completion]) -> list[dict[str, Any]]:
+    return [score_row(problem, completion.text) for completion in group]
 
 
 def _judged(group: Sequence[Completion], verdicts: Sequence[Verdict]) -> list[Verdict]:

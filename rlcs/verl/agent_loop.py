@@ -16,9 +16,8 @@ import numpy as np
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, DictConfigWrap, register
 
 from rlcs.engines import sampling_of
-from rlcs.problems import Problem
 from rlcs.rl_config import RlConfig
-from rlcs.scoring import question_of
+from rlcs.scoring import score_row
 from rlcs.verl.dataset import AGENT, problem_of, settings_of
 from rlcs.verl.prompts import RENDERING, rendered, renderer_of
 from rollout.budget import initial_phase
@@ -142,19 +141,6 @@ def replayed(tokens: Sequence[int], limits: ResponseLimits, stop_ids: Sequence[i
         if limits.ended and not (reason == "stop" and at + 1 == len(tokens)):
             return at + 1, forced[: at + 1], limits.ended
     return len(tokens), forced, reason
-
-
-def score_row(problem: Problem, response: str) -> dict[str, Any]:
-    """The row of `rewards.ScorePool` for a response to the problem."""
-    return {
-        "id": problem.id,
-        "domain": problem.domain,
-        "answer": problem.answer,
-        "question": question_of(problem),
-        "verifier": problem.verifier,
-        "verifier_args": problem.verifier_args,
-        "response": response,
-    }
 
 
 _validated: list[tuple[Any, RlConfig]] = []  # at most one: a worker has one configuration

@@ -5,6 +5,7 @@ classifier, and neither loads without a GPU. Ours starts from the same checkpoin
 advantages are those of rewards without a baseline.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,5 +43,4 @@ class CriticWorker(TrainingWorker):
     """verl's training worker, in whose process our engines are registered, with that of the critic."""
 
     def __init__(self, config: TrainingWorkerConfig) -> None:
-        config.model_type = _KIND
-        super().__init__(config)
+        super().__init__(replace(config, model_type=_KIND))

@@ -99,12 +99,17 @@ def glm_forward(
     position_ids: torch.Tensor | None = None,
     pixel_values: torch.Tensor | None = None,
     image_grid_thw: torch.Tensor | None = None,
+    inputs_embeds: torch.Tensor | None = None,
+    pixel_values_videos: torch.Tensor | None = None,
+    video_grid_thw: torch.Tensor | None = None,
+    mm_token_type_ids: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> Any:
     """`Glm4vModel.forward` for B sequences of T tokens: input_ids [B, T] or packed [1, T], position_ids [4, B, T]. Images, and
     videos as their frames, come as pixel_values [patches, values] with image_grid_thw [N, 3] in the order of the tokens.
 
-    A batch without images runs the vision tower on an empty one that counts nothing, so that all ranks gather its weights.
+    A batch without images runs the vision tower on an empty one that counts nothing, so that all ranks gather its weights. The
+    arguments after the grid are what transformers' heads pass on; with batches of verl's they are None.
     """
     embeds = model.get_input_embeddings()(input_ids)
     if pixel_values is None:
@@ -121,6 +126,7 @@ def glm_forward(
         input_ids=None, inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
     )
     output.rope_deltas = None  # transformers' own head hands it on
+    output.router_logits = None  # read by the head of GLM-4.5V
     return output
 
 

@@ -59,6 +59,8 @@ def launch(overrides: Sequence[str]) -> None:
     """
     for name, value in environment_of(overrides).items():
         os.environ.setdefault(name, value)  # before verl is imported here: it looks for its platform then
+    if any("ray_kwargs.ray_init.address=" in override for override in overrides) and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for it wherever there is one, `ray.init` does not
     config = compose(overrides)
 
     import ray
@@ -109,6 +111,12 @@ def kept_by(run: Path) -> str:
     except FileNotFoundError:
         return "No checkpoint was written yet; start again"
     return f"All steps up to the last checkpoint are kept ({last}); go on from it by --resume"
+
+
+def _has_token() -> bool:
+    """Whether this user has a token for Ray clusters, https://docs.ray.io/en/latest/ray-security/token-auth.html."""
+    named = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def environment_of(overrides: Sequence[str]) -> dict[str, str]:

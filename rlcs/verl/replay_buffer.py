@@ -84,8 +84,9 @@ class GroupBuffer(ReplayBuffer):
             except GetTimeoutError:
                 continue  # it is busy
             except RayActorError as error:
+                why = str(error).strip().splitlines()[-1]
                 raise RuntimeError(
-                    f"agent loop worker {number} has died, and with it the responses it was waiting for ({error}); the last "
+                    f"agent loop worker {number} has died, and with it the responses it was waiting for: {why} The last "
                     "checkpoint of the run is whole: go on from it by --resume"
                 ) from error
 

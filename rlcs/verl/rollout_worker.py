@@ -62,7 +62,7 @@ class RolloutWorker(_Worker):
 
     def _replace(self, worker: Any, error: Exception) -> None:
         if worker in self._rewarding:  # another response has not done so yet
-            _log.warning("a reward worker died (%s); another takes its place", error)
+            _log.error("a reward worker died (%s); another takes its place", error)
             self._rewarding.remove(worker)
             self._rewarding.append(ray.remote(RewardLoopWorker).remote(self.config, None))
 

@@ -137,7 +137,7 @@ def sft_settings(config: SftConfig, *, resume: bool = False) -> dict[str, Any]:
             "seed": config.seed,
             "save_freq": config.save_every,
             "max_ckpt_to_keep": config.keep_checkpoints,
-            "test_freq": config.eval_every or -1,
+            "test_freq": (config.eval_every or -1) if config.eval_data else -1,
             "default_local_dir": str(config.out / CHECKPOINTS),
             "resume_mode": "auto" if resume else "disable",
             "project_name": NAME,

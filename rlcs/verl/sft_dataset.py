@@ -30,8 +30,7 @@ class ExampleDataset(Dataset[dict[str, Any]]):
     batch k of `sft.train.run_sft`. Of the held-out file: each example in every form that it is evaluated in.
 
     `config`: verl's `data` section; `config.rlcs` is our whole configuration. An item has input_ids, loss_mask, position_ids,
-    all int64 [T], and the model's media; positions of a vision-language model are [4, T], text and then the three of M-RoPE.
-    Raises DataError for bad data.
+    all int64 [T], and the model's media, of which the engine makes the positions of M-RoPE. Raises DataError for bad data.
     """
 
     def __init__(
@@ -72,13 +71,10 @@ class ExampleDataset(Dataset[dict[str, Any]]):
     def item(self, sample: Sample) -> dict[str, Any]:
         """A rendered example as tensors."""
         encoded = sample.encoded
-        positions = np.arange(len(encoded.input_ids))
-        if self._renderer.image_token_id is not None:
-            positions = np.concatenate([positions[None], encoded.position_ids])
         return {
             "input_ids": torch.from_numpy(encoded.input_ids),
             "loss_mask": torch.from_numpy(encoded.loss_mask.astype(np.int64)),
-            "position_ids": torch.from_numpy(positions),
+            "position_ids": torch.arange(len(encoded.input_ids)),
             "multi_modal_inputs": model_media(encoded),
         }
 

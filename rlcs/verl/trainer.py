@@ -37,6 +37,7 @@ from rlcs.verl.run_log import RunLog
 from rlcs.verl.sampling import Curriculum, update_order
 
 _TRAIN, _VAL = "train", "val"  # verl's names of the TransferQueue's parts
+_OF_THE_CRITIC = ("critic/loss", "critic/grad_norm", "critic/vpred_mean", "critic/vf_clipfrac")
 _TRAINING = ("old_log_prob", "ref", "values", "adv", "update_critic", "update_actor")  # verl's clock's names
 
 
@@ -222,7 +223,7 @@ class CurriculumTrainer(PPOTrainerSync):
         }
         if memory := metrics.get("actor/perf/max_memory_allocated_gb"):
             found["peak_memory_mb"] = 1024.0 * memory
-        return found
+        return found | {name: metrics[name] for name in _OF_THE_CRITIC if name in metrics}
 
     def _end_here(self) -> None:
         """Makes the running step the last one. verl has asked already whether it is, and would not save it."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, Glm4vMoeConfig, Glm4vMoeForConditionalGeneration
 
 from rlcs.tasks import write_tasks
 from rlcs.verl.sft import run_verl_sft
@@ -124,6 +124,34 @@ def test_a_run_that_was_killed_after_a_checkpoint_resumes_to_the_same_losses(fol
             strict=True,
         )
     )
+
+
+@pytest.fixture(scope="module")
+def mixture(folder: Path) -> Path:
+    """A small GLM-4.5V: the nano model's tokens and pictures, experts in all layers but the first."""
+    values = json.loads((NANO / "config.json").read_text())
+    values |= {"model_type": "glm4v_moe", "architectures": ["Glm4vMoeForConditionalGeneration"]}
+    experts = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "num_hidden_layers": 3}
+    values["text_config"] |= {"model_type": "glm4v_moe_text", "head_dim": 32, **experts}
+    values["vision_config"]["model_type"] = "glm4v_moe_vision"
+    torch.manual_seed(0)
+    out = folder / "mixture"
+    shutil.copytree(NANO, out, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    Glm4vMoeForConditionalGeneration(Glm4vMoeConfig.from_dict(values)).save_pretrained(out)
+    return out
+
+
+def test_a_mixture_of_experts_trains_alike_with_one_example_to_a_rank(folder: Path, mixture: Path) -> None:
+    few = {"model": str(mixture), "batch_size": 2, "steps": 3, "eval_data": None}
+    expected = run_sft(configured(folder, "mixture-ours", **few))
+    found = run_verl_sft(configured(folder, "mixture-verls", engine="verl", verl={"gpus_per_node": 2}, **few))
+    for one, other in zip(rows(found.parents[1]), rows(expected.parents[1]), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-6 if one["step"] == 0 else 1e-4)
+    start, trained, ours = weights(mixture), weights(found), weights(expected)
+    assert trained.keys() == ours.keys() and any(".experts." in name for name in trained)
+    moved = sum(float((trained[name] - start[name]).square().sum()) for name in trained) ** 0.5
+    apart = sum(float((trained[name] - ours[name]).square().sum()) for name in trained) ** 0.5
+    assert moved > 0.1 and apart < 0.02 * moved
 
 
 def test_a_run_whose_processes_fail_says_so_and_how_to_go_on(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 FIELDS = [
     "prompts", "responses", "response_mask", "rollout_log_probs", "old_log_probs", "advantages", "index", "loss_weight",
+    "rm_scores", "values", "returns",
 ]  # fmt: skip
 
 
@@ -27,9 +28,10 @@ def register() -> None:
     class Recording(CurriculumTrainer):
         def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
             data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
-            rows = [{name: getattr(data[name][row], "data", data[name][row]) for name in FIELDS} for row in range(len(batch))]
+            columns = {name: list(data[name]) for name in FIELDS if name in data.keys()}  # noqa: SIM118
+            rows = [{name: values[place] for name, values in columns.items()} for place in range(len(batch))]
             for row in rows:
-                row["index"] = int(row["index"])
+                row["index"] = int(getattr(row["index"], "data", row["index"]))
             torch.save(rows, self.settings.out / f"dump-{self._updates}.pt")
             return super()._update_actor(batch, metrics)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from transformers import AutoConfig
 
 from rlcs.tasks import write_tasks
 from rlcs.verl.overrides import compose
@@ -27,7 +28,7 @@ OF_THE_RUN_DIRECTORY = {"engine", "log_every", "loggers"}
 CHANGES: dict[str, tuple[dict[str, Any], Any, set[str]]] = {
     "model": (BASE, "elsewhere", {"model.path"}),
     "data": (BASE, "more.jsonl", {"data.train_files"}),
-    "eval_data": (BASE, "held.jsonl", {"data.val_files"}),
+    "eval_data": (BASE, "held.jsonl", {"data.val_files", "trainer.test_freq"}),
     "out": (BASE, "another", {"trainer.default_local_dir", "trainer.experiment_name"}),
     "seed": (BASE, 5, {"trainer.seed", "engine.seed"}),
     "dtype": ({**GPU, "verl": {"gpus_per_node": 8, "attention": "sdpa"}}, "float32", {"engine.mixed_precision"}),
@@ -41,7 +42,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, set[str]]] = {
     "weight_decay": (BASE, 0.5, {"optim.weight_decay"}),
     "betas": (BASE, [0.1, 0.2], {"optim.betas"}),
     "grad_clip": (BASE, 2.0, {"optim.clip_grad"}),
-    "eval_every": (BASE, 0, {"trainer.test_freq"}),
+    "eval_every": ({**BASE, "eval_data": "held.jsonl"}, 0, {"trainer.test_freq"}),
     "save_every": (BASE, 7, {"trainer.save_freq"}),
     "keep_checkpoints": (BASE, 7, {"trainer.max_ckpt_to_keep"}),
 }
@@ -191,10 +192,14 @@ def dataset(written: Path, tmp_path: Path, file: str, **values: Any) -> Any:
 
 
 def test_batches_are_those_of_our_own_trainer(written: Path, tmp_path: Path) -> None:
+    pytest.importorskip("verl")
+    from rlcs.verl.engine import batch_positions
+
     found = dataset(written, tmp_path, "sft.jsonl", nothink_ratio=0.5)
     examples = load_examples(written / "sft.jsonl").examples
     renderings = Renderings(ChatRenderer.from_pretrained(NANO), cache_bytes=1 << 28)
     stream = ExampleStream([example.thinks for example in examples], 0.5, np.random.default_rng([0, 0]))
+    model = AutoConfig.from_pretrained(NANO)
     assert len(found) == 5 * 4
     pictures = 0
     for step in range(5):
@@ -203,8 +208,9 @@ def test_batches_are_those_of_our_own_trainer(written: Path, tmp_path: Path) -> 
             item = found[4 * step + place]
             assert item["input_ids"].tolist() == expected.input_ids.tolist()
             assert item["loss_mask"].tolist() == expected.loss_mask.astype(int).tolist()
-            assert item["position_ids"][0].tolist() == list(range(len(expected.input_ids)))
-            assert np.array_equal(item["position_ids"][1:].numpy(), expected.position_ids)
+            (positions,) = batch_positions([item["input_ids"]], [item["multi_modal_inputs"]], model).unbind()
+            assert item["position_ids"].tolist() == positions[0].tolist() == list(range(len(expected.input_ids)))
+            assert np.array_equal(positions[1:].numpy(), expected.position_ids)
             pictures += bool(item["multi_modal_inputs"])
             if expected.media:
                 (media,) = expected.media

@@ -254,3 +254,14 @@ def test_an_entropy_bonus_without_entropies_is_refused() -> None:
     tu.assign_non_tensor(data, dp_size=1)
     with pytest.raises(ValueError, match="entropy_coef needs the entropy"):
         WeightedPolicyLoss(settings)({"log_probs": output["log_probs"]}, data)
+
+
+def test_a_micro_batch_of_padding_alone_has_a_loss_of_zero_with_a_gradient() -> None:
+    rows, settings = Rows(6, padding=2), config(surrogate="gspo")
+    output, data = rows.tensors(np.array([6, 7]), {LOSS_WEIGHT: row_weights(rows.trained, np.zeros(8, np.int64), settings)})
+    tu.assign_non_tensor(data, dp_size=2)
+    loss, metrics = WeightedPolicyLoss(settings)(output, data)
+    assert float(loss) == 0.0
+    (gradient,) = torch.autograd.grad(loss, rows.flat)  # sharded engines run backward on all ranks
+    assert not gradient.any()
+    assert all(np.isfinite(value.aggregate()) for value in metrics.values())
