@@ -7,8 +7,8 @@ import pytest
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The tests of a file stay together, so that its fixtures are made once, and all files that start vLLM or verl, each of which
-    takes all cores. (xdist 3.8's own groups are without effect under pytest 9.2.)
+    """The tests of a file stay together, so that its fixtures are made once, and all files that start vLLM or verl, each of
+    which takes all cores. (xdist 3.8's own groups are without effect under pytest 9.2.)
     """
     from xdist.scheduler import LoadFileScheduling
 

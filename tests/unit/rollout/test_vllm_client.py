@@ -353,6 +353,7 @@ def test_a_prompt_that_kills_every_server_ends_the_call(host, renderer, prompts)
 
 
 def test_a_server_that_stays_away_is_given_up_after_the_patience(host, renderer, prompts):
+    client(host, renderer)  # waits until the server has come up
     engine = client(host, renderer, patience_s=0.5)
     host.kill()
     with pytest.raises(EngineDied, match=r"http://127.0.0.1:\d+ could not be reached for 0.5 s .* start `rlcs serve`"):
