@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from rlcs.engines import sampling_of
 from rlcs.objective import LossStats, kl_estimate, masked_importance, policy_loss, token_weights, truncated_importance
 from rlcs.reference import Reference
 from rlcs.rl_config import RlConfig
@@ -155,7 +154,7 @@ class Learner:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
-        constant = sampling_of(config, config.most_think_tokens).max_new_tokens
+        constant = config.most_response_tokens
         weights = token_weights(lengths, config.loss_aggregation, constant=constant).split(lengths.tolist())
         total = 0.0
         for members in self._packs(samples):

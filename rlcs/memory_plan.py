@@ -84,7 +84,7 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
     """Memory of an RL run on prompts of up to `prompt_tokens` tokens."""
     model, source = _model(config)
     itemsize = _itemsize(config.dtype)
-    new_tokens = config.most_think_tokens + config.answer_tokens + 4
+    new_tokens = config.most_response_tokens
     tokens = max(config.token_budget, prompt_tokens + new_tokens)
     rows = _training_rows(config, model, tokens, entropy=True, share=prompt_tokens / (prompt_tokens + new_tokens))
     state, passing = sum(row.size for row in rows[:3]), sum(row.size for row in rows[3:])

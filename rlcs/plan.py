@@ -48,7 +48,7 @@ def sft_plan(config: SftConfig) -> Plan:
 def rl_plan(config: RlConfig) -> Plan:
     """Problems, groups, rollouts and memory of an RL run. Raises what loading the problems raises, if the file exists."""
     problems = load_problems(config.problems) if config.problems.exists() else None
-    response_tokens = config.most_think_tokens + config.answer_tokens + 4
+    response_tokens = config.most_response_tokens
     least = config.groups_per_step * config.group_size
     most = least * _most_generated(config)
     rows: list[tuple[str, str] | Table] = [

@@ -210,6 +210,11 @@ class RlConfig(_Section):
         """The largest thinking budget a response can have."""
         return self.think_tokens if isinstance(self.think_tokens, int) else self.think_tokens[1]
 
+    @property
+    def most_response_tokens(self) -> int:
+        """Most tokens of a response: thought, answer, and room for what a thinking budget inserts."""
+        return self.most_think_tokens + self.answer_tokens + 4
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not isinstance(self.think_tokens, int) and self.think_tokens[0] > self.think_tokens[1]:

@@ -184,7 +184,7 @@ def _placement(config: "RlConfig") -> list[str]:
 
 def _lengths(config: "RlConfig") -> list[str]:
     pack, length = config.token_budget * config.verl.sequence_parallel, config.vllm.max_length
-    response = config.most_think_tokens + config.answer_tokens + 4
+    response = config.most_response_tokens
     if length is not None and length > pack:
         return [
             f"vllm.max_length is {length}, but verl packs whole sequences into token_budget x verl.sequence_parallel = {pack} "

@@ -89,7 +89,7 @@ def _data(config: RlConfig) -> dict[str, Any]:
 
 def response_length(config: RlConfig) -> int:
     """Most tokens of a response: thought, answer, and what a thinking budget inserts (`rlcs.engines.sampling_of`)."""
-    return config.most_think_tokens + config.answer_tokens + 4
+    return config.most_response_tokens
 
 
 def sequence_length(config: RlConfig) -> int:
