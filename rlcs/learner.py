@@ -15,38 +15,11 @@ from transformers import PreTrainedModel
 from rlcs.objective import LossStats, kl_estimate, masked_importance, policy_loss, token_weights, truncated_importance
 from rlcs.reference import Reference
 from rlcs.rl_config import RlConfig
-from rollout.attention import VARLEN
-from rollout.encoded import Encoded
-from rollout.forward import hidden_states, pack_groups, token_logprobs
-from sft.packing import first_fit
+from rlcs.sample_packs import Packing, TrainSample
+from rollout.forward import token_logprobs
 from sft.update import explained_shortage, head_rows
 
-
-@dataclass(frozen=True, eq=False)
-class TrainSample:
-    """One response to learn from: `encoded` is prompt + completion and its loss_mask marks the T tokens the policy
-    chose (not the prompt's, not forced ones); `rollout_logprobs` float32 [T] are the rollout engine's for those tokens.
-    Samples that name the same `prompt`, which `encoded` begins with, share one computation of it.
-    """
-
-    encoded: Encoded
-    rollout_logprobs: np.ndarray
-    advantage: float
-    prompt: Encoded | None = None
-    id: str = ""
-    """The problem's, for messages."""
-
-    @property
-    def prompt_length(self) -> int:
-        """Tokens that may be shared with other samples; 0 for a sample that names no prompt."""
-        return 0 if self.prompt is None else len(self.prompt.input_ids)
-
-    def __post_init__(self) -> None:
-        trained = int(self.encoded.loss_mask.sum())
-        if trained != len(self.rollout_logprobs):
-            raise ValueError(f"{trained} trained tokens but {len(self.rollout_logprobs)} rollout log-probabilities")
-        if self.encoded.loss_mask[: max(self.prompt_length, 1)].any():
-            raise ValueError("a token of the prompt, or the first of a sequence, is to be trained; a prompt must precede")
+__all__ = ["Learner", "TrainSample", "learning_rate"]
 
 
 @dataclass
@@ -93,8 +66,7 @@ class Learner:
             betas=config.betas,
             weight_decay=config.weight_decay,
         )
-        vision = getattr(model.config, "vision_config", None)
-        self._merge_size = getattr(vision, "spatial_merge_size", 2)
+        self._packing = Packing(model, config.token_budget)
 
     def update(self, samples: Sequence[TrainSample], step: int, rng: np.random.Generator) -> dict[str, float]:
         """One step: `updates_per_step` optimiser updates on disjoint parts of `samples`, drawn by `rng`. -> metrics.
@@ -157,17 +129,16 @@ class Learner:
         constant = config.most_response_tokens
         weights = token_weights(lengths, config.loss_aggregation, constant=constant).split(lengths.tolist())
         total = 0.0
-        for members in self._packs(samples):
+        for members in self._packing.packs(samples):
             chosen = [samples[index] for index in members]
-            longest = max(chosen, key=lambda sample: len(sample.encoded.input_ids))
-            named = f"the longest sample, to {longest.id or 'a problem'}, of {len(longest.encoded.input_ids):,}"
-            with explained_shortage(self.model.device, self._pack_tokens(chosen), named):
+            named = self._packing.named(chosen)
+            with explained_shortage(self.model.device, self._packing.tokens(chosen), named):
                 logprobs_T, entropy_T = self._logprobs(chosen)
-            totals.packed_tokens += self._pack_tokens(chosen)
+            totals.packed_tokens += self._packing.tokens(chosen)
             device = logprobs_T.device
             rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
             old_T = logprobs_T.detach() if old is None else torch.cat([old[index] for index in members]).to(device)
-            advantages_T = torch.tensor([sample.advantage for sample in chosen]).repeat_interleave(lengths[members])
+            advantages_T = torch.cat([sample.advantages_T for sample in chosen])
             weights_T = torch.cat([weights[index] for index in members]).to(device)
             importance_T = None
             if config.importance_cap is not None:
@@ -195,7 +166,7 @@ class Learner:
                 totals.reference_kl += float(kl_T.detach().sum())
             if config.entropy_coef:
                 loss = loss - config.entropy_coef * (weights_T * entropy_T).sum()
-            with explained_shortage(self.model.device, self._pack_tokens(chosen), named):
+            with explained_shortage(self.model.device, self._packing.tokens(chosen), named):
                 loss.backward()
             total += float(loss.detach())
             totals.stats = stats if totals.stats is None else totals.stats + stats
@@ -214,37 +185,17 @@ class Learner:
         self.optimizer.step()
         return total, norm
 
-    def _packs(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        """Members of each forward pass, samples of one prompt side by side."""
-        units = self._units(samples)
-        bins = first_fit([_unit_tokens([samples[index] for index in unit]) for unit in units], self.config.token_budget)
-        return [[index for unit in members for index in units[unit]] for members in bins]
-
-    def _units(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        # Only this attention knows of shared prompts; with any other whole sequences are packed.
-        shares = self.model.config._attn_implementation == VARLEN
-        return _prompt_units(samples, self.config.token_budget if shares else 0)
-
-    def _pack_tokens(self, samples: Sequence[TrainSample]) -> int:
-        return sum(_unit_tokens([samples[index] for index in unit]) for unit in self._units(samples))
-
     def _logprobs(
         self, samples: Sequence[TrainSample], model: PreTrainedModel | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and entropies [T] of the trained tokens of one pack, at the sampling temperature; of the policy, or
         of `model`.
         """
-        model = model or self.model
-        groups = [(samples[unit[0]].prompt_length, [samples[index].encoded for index in unit]) for unit in self._units(samples)]
-        packed = pack_groups(groups, merge_size=self._merge_size)
-        trained = np.concatenate([sample.encoded.loss_mask[max(sample.prompt_length, 1) :] for sample in samples])
-        inputs = packed.inputs.to(self.model.device)
-        contexts, targets = (torch.from_numpy(rows[trained]).to(self.model.device) for rows in (packed.contexts, packed.places))
-        hidden_TD = hidden_states(model, inputs).index_select(0, contexts)
+        hidden_TD, targets_T = self._packing.trained_states(samples, model)
         logprobs: Any = token_logprobs(
-            model,
+            model or self.model,
             hidden_TD,
-            inputs.input_ids[targets],
+            targets_T,
             temperature=self.config.temperature,
             with_entropy=True,
             chunk=head_rows(self.model.config.get_text_config().vocab_size),
@@ -255,31 +206,9 @@ class Learner:
     def _frozen_logprobs(self, samples: Sequence[TrainSample]) -> list[torch.Tensor]:
         """The policy's log-probabilities of every sample's trained tokens before this step's updates."""
         found: list[torch.Tensor] = [torch.zeros(0)] * len(samples)
-        for members in self._packs(samples):
+        for members in self._packing.packs(samples):
             chosen = [samples[index] for index in members]
             parts = self._logprobs(chosen)[0].split([len(sample.rollout_logprobs) for sample in chosen])
             for index, part in zip(members, parts, strict=True):
                 found[index] = part
         return found
-
-
-def _unit_tokens(samples: Sequence[TrainSample]) -> int:
-    """Tokens of samples that share their prompt, which counts once."""
-    return sum(len(sample.encoded.input_ids) - sample.prompt_length for sample in samples) + samples[0].prompt_length
-
-
-def _prompt_units(samples: Sequence[TrainSample], budget: int) -> list[list[int]]:
-    """Indices of samples, those of one prompt together as far as `budget` tokens allow; ascending within a unit.
-
-    The units of a pack's own samples are again its units, so packs can be planned first and laid out later.
-    """
-    units: list[list[int]] = []
-    latest: dict[int, int] = {}  # prompt -> its unit that still has room
-    for index, sample in enumerate(samples):
-        unit = latest.get(id(sample.prompt)) if sample.prompt is not None else None
-        if unit is not None and _unit_tokens([samples[i] for i in units[unit]] + [sample]) <= budget:
-            units[unit].append(index)
-        else:
-            latest[id(sample.prompt)] = len(units)
-            units.append([index])
-    return units

@@ -1,0 +1,116 @@
+"""Samples to learn from, and the packed forward passes they go through: the policy's, the reference's, the critic's.
+
+Axis suffixes: T trained response tokens of the samples at hand, laid end to end; D hidden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rollout.attention import VARLEN
+from rollout.encoded import Encoded
+from rollout.forward import hidden_states, pack_groups
+from sft.packing import first_fit
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSample:
+    """One response to learn from: `encoded` is prompt + completion and its loss_mask marks the T tokens the policy
+    chose (not the prompt's, not forced ones); `rollout_logprobs` float32 [T] are the rollout engine's for those tokens.
+    Samples that name the same `prompt`, which `encoded` begins with, share one computation of it.
+    """
+
+    encoded: Encoded
+    rollout_logprobs: np.ndarray
+    advantage: float | np.ndarray
+    """One number for all of its trained tokens, or float32 [T]."""
+    prompt: Encoded | None = None
+    id: str = ""
+    """The problem's, for messages."""
+    reward: float = 0.0
+    """What the response earned, which a critic learns to foresee."""
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that may be shared with other samples; 0 for a sample that names no prompt."""
+        return 0 if self.prompt is None else len(self.prompt.input_ids)
+
+    @property
+    def advantages_T(self) -> torch.Tensor:
+        """Float32 [T]."""
+        return torch.from_numpy(np.broadcast_to(np.float32(self.advantage), self.rollout_logprobs.shape).copy())
+
+    def __post_init__(self) -> None:
+        trained = int(self.encoded.loss_mask.sum())
+        if trained != len(self.rollout_logprobs):
+            raise ValueError(f"{trained} trained tokens but {len(self.rollout_logprobs)} rollout log-probabilities")
+        if self.encoded.loss_mask[: max(self.prompt_length, 1)].any():
+            raise ValueError("a token of the prompt, or the first of a sequence, is to be trained; a prompt must precede")
+
+
+class Packing:
+    """How samples are laid into rows of `token_budget` tokens for `model` and others of its architecture."""
+
+    def __init__(self, model: PreTrainedModel, token_budget: int) -> None:
+        self._model, self._budget = model, token_budget
+        vision = getattr(model.config, "vision_config", None)
+        self._merge_size = getattr(vision, "spatial_merge_size", 2)
+
+    def packs(self, samples: Sequence[TrainSample]) -> list[list[int]]:
+        """Members of each forward pass, samples of one prompt side by side."""
+        units = self._units(samples)
+        bins = first_fit([_unit_tokens([samples[index] for index in unit]) for unit in units], self._budget)
+        return [[index for unit in members for index in units[unit]] for members in bins]
+
+    def tokens(self, samples: Sequence[TrainSample]) -> int:
+        """Tokens of one pack of these samples."""
+        return sum(_unit_tokens([samples[index] for index in unit]) for unit in self._units(samples))
+
+    def trained_states(
+        self, samples: Sequence[TrainSample], model: PreTrainedModel | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One packed forward pass: (hidden states [T, D] from which the trained tokens were chosen, those tokens int64 [T]); of
+        the policy, or of another `model` of its architecture.
+        """
+        model = model or self._model
+        groups = [(samples[unit[0]].prompt_length, [samples[index].encoded for index in unit]) for unit in self._units(samples)]
+        packed = pack_groups(groups, merge_size=self._merge_size)
+        trained = np.concatenate([sample.encoded.loss_mask[max(sample.prompt_length, 1) :] for sample in samples])
+        inputs = packed.inputs.to(model.device)
+        contexts, targets = (torch.from_numpy(rows[trained]).to(model.device) for rows in (packed.contexts, packed.places))
+        return hidden_states(model, inputs).index_select(0, contexts), inputs.input_ids[targets]
+
+    def named(self, samples: Sequence[TrainSample]) -> str:
+        """The pack's longest sample, for messages."""
+        longest = max(samples, key=lambda sample: len(sample.encoded.input_ids))
+        return f"the longest sample, to {longest.id or 'a problem'}, of {len(longest.encoded.input_ids):,}"
+
+    def _units(self, samples: Sequence[TrainSample]) -> list[list[int]]:
+        # Only this attention knows of shared prompts; with any other whole sequences are packed.
+        shares = self._model.config._attn_implementation == VARLEN
+        return _prompt_units(samples, self._budget if shares else 0)
+
+
+def _unit_tokens(samples: Sequence[TrainSample]) -> int:
+    """Tokens of samples that share their prompt, which counts once."""
+    return sum(len(sample.encoded.input_ids) - sample.prompt_length for sample in samples) + samples[0].prompt_length
+
+
+def _prompt_units(samples: Sequence[TrainSample], budget: int) -> list[list[int]]:
+    """Indices of samples, those of one prompt together as far as `budget` tokens allow; ascending within a unit.
+
+    The units of a pack's own samples are again its units, so packs can be planned first and laid out later.
+    """
+    units: list[list[int]] = []
+    latest: dict[int, int] = {}  # prompt -> its unit that still has room
+    for index, sample in enumerate(samples):
+        unit = latest.get(id(sample.prompt)) if sample.prompt is not None else None
+        if unit is not None and _unit_tokens([samples[i] for i in units[unit]] + [sample]) <= budget:
+            units[unit].append(index)
+        else:
+            latest[id(sample.prompt)] = len(units)
+            units.append([index])
+    return units
