@@ -42,7 +42,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
-from rewards import ScorePool, Verdict
+from rewards.pool import ScorePool
+from rewards.verdict import Verdict
 from rlcs.config import load_config
 from rlcs.memory_plan import DESCRIPTIONS, MemoryPlan, gib, rl_memory, sft_memory
 from rlcs.nano.build import CHAT_TEMPLATE, build_processor
