@@ -102,6 +102,19 @@ def generalised_advantages(
     return found_T.to(values_T.dtype), (found_T + values).to(values_T.dtype)
 
 
+def whitened_tokens(advantages_T: torch.Tensor) -> torch.Tensor:
+    """Advantages [T] less their mean, over their standard deviation (n - 1 in its denominator): as verl and TRL whiten those of
+    a critic. Advantages that are equal up to rounding, and a single one, become exactly 0.
+    """
+    if len(advantages_T) == 0:
+        return advantages_T
+    found_T = advantages_T.double()
+    spread = found_T.max() - found_T.min()
+    if not bool(spread > _ROUNDING * found_T.abs().max()):
+        return torch.zeros_like(advantages_T)
+    return ((found_T - found_T.mean()) / found_T.std()).to(advantages_T.dtype)
+
+
 def _valid_rewards(rewards_PG: torch.Tensor, valid_PG: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rewards float64 with 0 for those not valid, and valid samples of each group [P, 1]."""
     if rewards_PG.shape != valid_PG.shape or rewards_PG.ndim != 2:

@@ -6,7 +6,7 @@ needs while it generates (cache, sampling) take turns, so the larger of the two 
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ DESCRIPTIONS = Path(__file__).resolve().parent.parent / "configs" / "models"
 """Configurations, without weights, of models that a user may not have fetched yet."""
 
 NOMINAL_GPU = 79 << 30  # what an "80 GB" card offers, where there is none to ask
+_FLOAT = 4
 _GPU_OVERHEAD = 1 << 30  # CUDA context and kernels
 _VLLM_OVERHEAD = 3 << 30  # its own activations and CUDA graphs
 
@@ -91,6 +92,9 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
     if config.kl_coef and config.lora is None:
         rows.insert(3, Row("reference", model.parameters * itemsize, f"another policy's weights, {config.dtype}"))
         state += rows[3].size
+    if config.advantage == "gae":
+        rows.insert(3, _critic_row(config, model))
+        state += rows[3].size
     warnings = _warnings(config)
     sequences = min(config.rollout_batch, config.groups_per_step * config.group_size)
     if config.rollout == "transformers":
@@ -108,6 +112,22 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
         asleep = config.vllm.sleep and config.device.startswith("cuda")
         passing = max(passing, engine.size) if asleep else passing + engine.size
     return _plan(config.device, source, rows, state + passing, warnings + warning)
+
+
+def _critic_row(config: RlConfig, model: Architecture) -> Row:
+    """The critic's weights, gradients and optimiser; its passes take turns with the policy's, which hold logits as well."""
+    itemsize = _itemsize(config.dtype)
+    trained = Trained.of(model, config.lora, itemsize)
+    skeleton = model.skeleton
+    tied = skeleton.get_output_embeddings().weight is skeleton.get_input_embeddings().weight
+    head = 0 if tied else model.hidden * model.vocabulary  # its own is one row in float32
+    adapters = trained.gradients if config.lora else 0
+    if config.lora is None:
+        trained = replace(trained, numel=trained.numel - head)
+    trained = replace(trained, tensors=trained.tensors + (head == 0 or config.lora is not None))
+    weights = (model.parameters - head) * itemsize + adapters + _FLOAT * model.hidden
+    size = weights + trained.gradients + trained.optimizer + 3 * _FLOAT * model.hidden
+    return Row("critic", size, f"weights {gib(weights)}, gradients and two moments of {trained.numel + model.hidden:,}")
 
 
 def _vllm_row(config: RlConfig, model: Architecture, length: int) -> tuple[Row | None, tuple[str, ...]]:

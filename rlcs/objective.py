@@ -84,6 +84,23 @@ def sample_means(values_T: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return (sums / lengths.to(values_T.device).clamp(min=1))[sample_T]
 
 
+def value_loss(
+    values_T: torch.Tensor, old_values_T: torch.Tensor, returns_T: torch.Tensor, weights_T: torch.Tensor, *, clip: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss of a critic's values, tokens whose loss the clip decided): half the weighted sum of squared errors.
+
+    A token's error is the larger of value - return and clipped value - return, where the value is clipped to within `clip` of
+    `old_values_T`, what it was before the step's updates (Schulman et al.'s PPO code, analysed in arXiv 2005.12729, section 3;
+    verl and TRL have the same): a value that has moved so far towards its return loses its gradient. None: the plain error.
+    """
+    errors_T = (values_T - returns_T).square()
+    if clip is None:
+        return 0.5 * (weights_T * errors_T).sum(), torch.zeros((), dtype=torch.long, device=values_T.device)
+    near_T = torch.minimum(torch.maximum(values_T, old_values_T - clip), old_values_T + clip)
+    clipped_T = (near_T - returns_T).square()
+    return 0.5 * (weights_T * torch.maximum(errors_T, clipped_T)).sum(), (clipped_T > errors_T).sum()
+
+
 @dataclass(frozen=True)
 class LossStats:
     """Sums over tokens, scalars on the loss's device; the sum of two is that of both micro-batches together."""

@@ -14,6 +14,7 @@ import yaml
 from rich.console import Console
 
 from rlcs.advantages import group_advantages, leave_one_out_advantages, whitened_advantages
+from rlcs.critic import build_critic
 from rlcs.difficulty import Difficulty
 from rlcs.engines import build_engine, sampling_of
 from rlcs.heldout import HeldoutCurve, Spent
@@ -52,9 +53,10 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     engine = build_engine(config, checkpoint or resolve_model(config.model), renderer, model)
     thinking_N = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
     learner = Learner(model, config, build_reference(model, config))
+    critic = build_critic(config, checkpoint)
     sampler = build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
-    state = RunState(problems, thinking_N, learner, sampler, rng, generator)
+    state = RunState(problems, thinking_N, learner, sampler, rng, generator, critic)
     start = state.restore(checkpoint) if checkpoint else 0
     engine.update_weights(plain_parameters(model), start)
     sampling = sampling_of(config, config.most_think_tokens)
@@ -99,7 +101,13 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 advantages_PG = advantages_of(rollouts, fates, config)
             with clock("train"):
                 engine.sleep()
-                learned = learner.update(train_samples(rollouts, fates, advantages_PG), step, rng)
+                samples = train_samples(rollouts, fates, advantages_PG)
+                learned: dict[str, float] = {}
+                judged: dict[str, float] = {}
+                if critic is not None:
+                    samples, judged = critic.learn(samples, step, rng)
+                if step >= config.policy_starts:
+                    learned = learner.update(samples, step - config.policy_starts, rng)
                 engine.wake()
                 engine.update_weights(plain_parameters(model), step + 1)
 
@@ -117,6 +125,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                     console.print(console_table(rollouts, fates, step))
             metrics = step_metrics(rollouts, fates)
             metrics |= {f"policy/{name}": value for name, value in learned.items()}
+            metrics |= {f"critic/{name}": value for name, value in judged.items()}
             metrics |= {f"sampler/{name}": value for name, value in sampler.metrics().items()}
             metrics |= clock.metrics(
                 generated_tokens=sum(len(completion.token_ids) for group in rollouts.completions for completion in group),
@@ -165,8 +174,10 @@ def draw_budgets(config: RlConfig, prompts: int, rng: np.random.Generator) -> li
 
 def advantages_of(rollouts: ScoredRollouts, fates: Sequence[str], config: RlConfig) -> np.ndarray:
     """Advantages float64 [P, G] as `config.advantage` names them; 0 for samples without a reward. Those that look beyond the
-    group look at the groups trained on.
+    group look at the groups trained on. NaN where a critic finds one for every token.
     """
+    if config.advantage == "gae":
+        return np.full(rollouts.rewards_PG.shape, np.nan)
     rewards_PG = torch.from_numpy(rollouts.rewards_PG)
     valid_PG = ~rewards_PG.isnan()
     if config.advantage == "rloo":
@@ -189,5 +200,6 @@ def train_samples(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG:
             if verdict.score is not None:
                 own = ~completion.forced
                 encoded = prompt.extended(completion.token_ids, own)
-                samples.append(TrainSample(encoded, completion.logprobs[own], float(advantage), prompt, rollouts.prompts[p].id))
+                logprobs, id, reward = completion.logprobs[own], rollouts.prompts[p].id, verdict.score
+                samples.append(TrainSample(encoded, logprobs, float(advantage), prompt, id, reward))
     return samples

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlcs.critic_options import CriticConfig
 from rlcs.samplers.options import (
     CurriculumConfig,
     DapoConfig,
@@ -131,9 +132,11 @@ class RlConfig(_Section):
 
     advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce++", "gae"] = "grpo"
     """Group-relative advantages, divided by the group's standard deviation (grpo) or not (dr_grpo); against the mean of the
-    group's others (rloo); less the group's mean and whitened over the step (reinforce++); or PPO's, of a critic (gae), which
-    the verl engine alone trains.
+    group's others (rloo); less the group's mean and whitened over the step (reinforce++); or PPO's, of a critic that is
+    trained beside the policy (gae).
     """
+    critic: CriticConfig = Field(default_factory=CriticConfig)
+    """Options of that critic."""
     surrogate: Literal["ppo", "gspo", "cispo"] = "ppo"
     """What a token's ratio does in the loss (`rlcs.objective.policy_loss`): PPO's clipped surrogate, GSPO's with one ratio a
     response, or CISPO's clipped weight, which keeps every token's gradient.
@@ -215,6 +218,11 @@ class RlConfig(_Section):
         """Most tokens of a response: thought, answer, and room for what a thinking budget inserts."""
         return self.most_think_tokens + self.answer_tokens + 4
 
+    @property
+    def policy_starts(self) -> int:
+        """First step in which the policy learns."""
+        return self.critic.warmup_steps if self.advantage == "gae" else 0
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not isinstance(self.think_tokens, int) and self.think_tokens[0] > self.think_tokens[1]:
@@ -246,9 +254,10 @@ class RlConfig(_Section):
             raise ValueError(
                 f"updates_per_step is {self.updates_per_step}, more than the {self.groups_per_step} groups of a step"
             )
-        if self.engine == "local" and self.advantage == "gae":
+        if self.advantage == "gae" and self.critic.warmup_steps >= self.steps:
             raise ValueError(
-                "advantage: gae needs a critic, which engine: local does not train; set engine: verl, or advantage: grpo"
+                f"critic.warmup_steps is {self.critic.warmup_steps} of {self.steps} steps, which leaves none to the policy; "
+                "lower it, or raise steps"
             )
         if self.engine == "verl" and (found := faults(self)):
             raise ValueError("engine: verl cannot run this configuration:\n  " + "\n  ".join(found))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlcs.critic import Critic
 from rlcs.learner import Learner
 from rlcs.problems import Problem
 from rlcs.samplers import Sampler
@@ -31,6 +32,7 @@ class RunState:
     """Decides how a step's groups are divided into updates."""
     generator: torch.Generator
     """Decides every sampled token."""
+    critic: Critic | None = None
 
     def save(self, run: RunDir, step: int, processor: Any, keep: int) -> Path:
         """Writes the checkpoint of a run that has done `step` steps, keeping the latest `keep`."""
@@ -39,6 +41,7 @@ class RunState:
             "problems": digest(self.problems, self.thinking_N),
             "sampler": self.sampler.state_dict(),
             "reference": self.learner.reference.state_dict() if self.learner.reference else {},
+            "critic": self.critic.state_dict() if self.critic else {},
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
         }
@@ -61,6 +64,8 @@ class RunState:
         self.sampler.load_state_dict(state["sampler"])
         if self.learner.reference:
             self.learner.reference.load_state_dict(state["reference"])
+        if self.critic:
+            self.critic.load_state_dict(state["critic"])
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
         return int(state["step"])

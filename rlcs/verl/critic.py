@@ -6,12 +6,12 @@ advantages are those of rewards without a baseline.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 
+from rlcs.critic import with_value_head
 from rlcs.verl.engine import CriticEngine
 
 _KIND = "rlcs_value_model"
@@ -26,17 +26,6 @@ class ValueEngine(CriticEngine):
         module = super()._build_module()
         self.model_config.model_type = _KIND
         return with_value_head(module)
-
-
-def with_value_head(model: Any) -> Any:
-    """The language model with `lm_head` of one output, all zeros; logits are then values [B, T, 1]."""
-    old = model.lm_head.weight
-    head = torch.nn.Linear(old.shape[1], 1, bias=False, device=old.device, dtype=old.dtype)
-    torch.nn.init.zeros_(head.weight)
-    model.lm_head = head
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False  # saving and loading must not take the embeddings for it
-    return model
 
 
 class CriticWorker(TrainingWorker):

@@ -1,4 +1,4 @@
-"""Fields of `rlcs rl engine=verl` that only verl knows: placement, Ray, the critic (docs/verl.md)."""
+"""Fields of `rlcs rl engine=verl` that only verl knows: placement, Ray (docs/verl.md)."""
 
 from pydantic import Field
 
@@ -10,10 +10,6 @@ class VerlOptions(VerlTraining):
 
     expert_parallel: bool = False
     """Spread a mixture of experts over the GPUs of a vLLM replica expert by expert, instead of cutting each in slices."""
-    critic_lr: float = Field(default=1e-5, gt=0)
-    """Peak learning rate of the critic, with `advantage: gae`."""
-    gae_lambda: float = Field(default=1.0, ge=0, le=1)
-    """Trade-off between bias and variance of advantages, with `advantage: gae`; 1 trusts the whole return."""
     agent_workers: int | None = Field(default=None, ge=1)
     """Processes that render prompts and follow requests; absent, one for each node."""
     reward_workers: int | None = Field(default=None, ge=1)

@@ -60,8 +60,6 @@ class RunLog:
         config = self._config
         with clock("log"):
             advantages_PG = advantages_of(rollouts, fates, config)
-            if config.advantage == "gae":  # a value for every token: the table has no column for them
-                advantages_PG = np.full_like(advantages_PG, np.nan)
             table = rollout_table(rollouts, fates, advantages_PG, step)
             self.run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
             if step % config.difficulty_every == 0 or last:

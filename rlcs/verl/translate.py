@@ -23,7 +23,7 @@ LAUNCH = "rlcs.verl.launch"
 """Module that runs a command made here."""
 
 _AGGREGATIONS = {"sample": "seq-mean-token-mean", "token": "token-mean", "constant": "seq-mean-token-sum-norm"}
-_UNCLIPPED = 1e9  # verl's bound of the ratio for negative advantages (dual clip), out of reach
+_UNCLIPPED = 1e9  # out of reach: verl's bound of the ratio for negative advantages (dual clip), and of a value's move
 
 
 def verl_config(config: RlConfig, *, resume: bool = False, planned: bool = False) -> dict[str, Any]:
@@ -179,7 +179,8 @@ def _algorithm(config: RlConfig) -> dict[str, Any]:
     return {
         "adv_estimator": "gae" if config.advantage == "gae" else NAME,  # verl's own, or that of our trainer, which knows which
         "norm_adv_by_std_in_grpo": config.advantage == "grpo",
-        "lam": config.verl.gae_lambda,
+        "gamma": config.critic.gamma,
+        "lam": config.critic.lam,
         "rollout_correction": {"bypass_mode": config.old_logprobs == "rollout"},  # importance weights are our loss's
     }
 
@@ -189,7 +190,9 @@ def _critic(config: RlConfig) -> dict[str, Any]:
         "enable": True,
         "strategy": "fsdp2",
         "model": _model(config),
-        "optim": _optimiser(config, config.verl.critic_lr),
+        "optim": _optimiser(config, config.critic.lr or config.lr),
+        "ppo_epochs": config.critic.epochs,
+        "cliprange_value": config.critic.value_clip or _UNCLIPPED,
         "ppo_mini_batch_size": config.groups_per_step // config.updates_per_step,
         "use_dynamic_bsz": True,
         "ppo_max_token_len_per_gpu": config.token_budget,
@@ -208,6 +211,7 @@ def _trainer(config: RlConfig, resume: bool) -> dict[str, Any]:
         "v1": {"trainer_mode": NAME},
         "total_training_steps": config.steps,
         "total_epochs": config.steps + 1,  # no epoch ends the run: the sampler knows none
+        "critic_warmup": 1 + config.policy_starts,  # verl counts from 1, and names the first step of the policy
         "save_freq": config.save_every,
         "max_actor_ckpt_to_keep": config.keep_checkpoints,
         "max_critic_ckpt_to_keep": config.keep_checkpoints,

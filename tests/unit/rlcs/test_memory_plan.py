@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from rlcs import cli
 from rlcs.config import load_config
+from rlcs.critic import Critic
 from rlcs.memory_model import Architecture, Trained, activation_bytes, cache_bytes, logit_bytes, vision_bytes
 from rlcs.memory_plan import DESCRIPTIONS, NOMINAL_GPU, config_of, memory_table, rl_memory, sft_memory
 from rlcs.nano.build import build_model
@@ -257,6 +258,23 @@ def test_a_kl_penalty_holds_the_policys_weights_twice_but_with_lora() -> None:
     assert held.total - plain.total == plain.rows[0].size
     assert "reference" in [row.name for row in held.rows]
     assert rl_memory(rl(kl_coef=0.01, lora=LoraConfig()), 100).total == rl_memory(rl(lora=LoraConfig()), 100).total
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)])
+def test_a_critic_holds_its_weights_gradients_and_moments(nano: PreTrainedModel, lora: LoraConfig | None) -> None:
+    plain, held = rl_memory(rl(lora=lora), 100), rl_memory(rl(lora=lora, advantage="gae"), 100)
+    model = build_model(seed=0)
+    if lora is not None:
+        add_adapters(model, **lora.model_dump(), seed=0)
+    critic = Critic(model, rl(lora=lora, advantage="gae"))
+    trained = [value for value in critic.model.parameters() if value.requires_grad]
+    for value in trained:
+        value.grad = torch.zeros_like(value)
+    critic.optimizer.step()
+    moments = [tensor for state in critic.optimizer.state.values() for tensor in state.values()]
+    everything = [*critic.model.parameters(), *(value.grad for value in trained if value.grad is not None), *moments]
+    assert sizes(held)["critic"] == sum(tensor.numel() * tensor.itemsize for tensor in everything)
+    assert held.total - plain.total == sizes(held)["critic"]
 
 
 def test_vllms_share_of_a_gpu_gives_way_asleep_and_a_server_takes_none() -> None:

@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("verl", reason="the verl extra is not installed")
 
+from rlcs.critic import with_value_head
 from rlcs.nano.build import build_model
-from rlcs.verl.critic import with_value_head
 
 
 def test_a_value_head_gives_one_number_a_token_and_learns_through_the_whole_model() -> None:

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 import torch
 from verl.trainer.ppo import core_algos
-from verl.utils import torch_functional
 from verl.workers.config import FSDPActorConfig
 
-from rlcs.advantages import generalised_advantages, group_advantages, leave_one_out_advantages, whitened_advantages
-from rlcs.objective import kl_estimate, policy_loss, token_weights
+from rlcs.advantages import (
+    generalised_advantages,
+    group_advantages,
+    leave_one_out_advantages,
+    whitened_advantages,
+    whitened_tokens,
+)
+from rlcs.objective import kl_estimate, policy_loss, token_weights, value_loss
 
 GROUPS, SIZE, LONGEST = 5, 4, 12
 
@@ -71,8 +76,25 @@ def test_generalised_advantages(rows: SimpleNamespace, discount: float, smoothin
     packed = [x[rows.inside] for x in (rows.token_rewards, rows.values)]
     ours, our_returns = generalised_advantages(*packed, rows.lengths, discount=discount, smoothing=smoothing)
     assert torch.allclose(our_returns, returns[rows.inside], atol=1e-5)
-    whitened = torch_functional.masked_whiten(ours, torch.ones_like(ours))  # verl whitens within its function
+    whitened = whitened_tokens(ours)  # verl whitens within its function
     assert torch.allclose(whitened, theirs[rows.inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("aggregation", ["sample", "token"])
+def test_the_loss_of_values_and_its_gradient(rows: SimpleNamespace, aggregation: str) -> None:
+    moved = rows.values + 0.4 * torch.randn(rows.mask.shape, generator=torch.Generator().manual_seed(1))
+    padded, packed = moved.clone().requires_grad_(), moved[rows.inside].clone().requires_grad_()
+    mode = {"sample": "seq-mean-token-mean", "token": "token-mean"}[aggregation]
+    returns = rows.token_rewards + 0.5
+    theirs, share = core_algos.compute_value_loss(padded, returns, rows.values, rows.mask, 0.2, mode)
+    old, wanted = rows.values[rows.inside], returns[rows.inside]
+    ours, clipped = value_loss(packed, old, wanted, token_weights(rows.lengths, aggregation), clip=0.2)
+    theirs.backward()
+    ours.backward()
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
+    assert int(clipped) / len(old) == pytest.approx(float(share)) and 0.05 < float(share) < 0.95
+    assert padded.grad is not None and packed.grad is not None
+    assert torch.allclose(packed.grad, padded.grad[rows.inside], atol=1e-7)
 
 
 @pytest.mark.parametrize("aggregation", ["sample", "token"])

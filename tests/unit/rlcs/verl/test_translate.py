@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from rlcs.config import load_config
+from rlcs.critic_options import CriticConfig
 from rlcs.rl_config import DifficultyConfig, HeldoutConfig, RlConfig
 from rlcs.verl.fields import MAPPED, OURS, PLUGGED, REFUSED, faults
 from rlcs.verl.options import VerlOptions
@@ -21,7 +22,13 @@ from sft.config import LoraConfig
 
 ROOT = Path(__file__).parents[4]
 NANO = ROOT / "assets" / "nano"
-SECTIONS: dict[str, type[BaseModel]] = {"vllm": VllmOptions, "lora": LoraConfig, "heldout": HeldoutConfig, "verl": VerlOptions}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "vllm": VllmOptions,
+    "lora": LoraConfig,
+    "heldout": HeldoutConfig,
+    "verl": VerlOptions,
+    "critic": CriticConfig,
+}
 
 CPU = {"engine": "verl", "model": str(NANO), "problems": "problems.jsonl", "out": "run", "rollout": "vllm"}
 GPU = {**CPU, "device": "cuda", "dtype": "bfloat16", "verl": {"gpus_per_node": 8}}
@@ -84,8 +91,12 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {  # field -> configuration, an
     "verl.offload": (GPU, "all"),
     "verl.attention": (GPU, "sdpa"),
     "verl.expert_parallel": ({**GPU, "vllm": {"tensor_parallel": 8}}, True),
-    "verl.critic_lr": (GAE, 1e-3),
-    "verl.gae_lambda": (CPU, 0.9),
+    "critic.lr": (GAE, 1e-3),
+    "critic.warmup_steps": (GAE, 3),
+    "critic.epochs": (GAE, 2),
+    "critic.value_clip": (GAE, None),
+    "critic.gamma": (CPU, 0.99),
+    "critic.lam": (CPU, 0.9),
     "verl.agent_workers": (CPU, 3),
     "verl.reward_workers": (CPU, 3),
     "verl.weight_bucket_mib": (GPU, 64),
@@ -218,9 +229,11 @@ def test_what_verl_cannot_run_is_refused_with_the_mend(values: dict[str, Any], m
         RlConfig.model_validate(values)
 
 
-def test_a_critic_is_refused_without_verl() -> None:
-    with pytest.raises(ValidationError, match="set engine: verl, or advantage: grpo"):
-        RlConfig.model_validate({**CPU, "engine": "local", "advantage": "gae"})
+def test_a_critic_begins_with_the_policys_learning_rate_and_its_warm_up_ends_before_the_run() -> None:
+    assert settings({**GAE, "lr": 3e-6})["critic.optim.lr"] == 3e-6
+    assert settings(GAE)["trainer.critic_warmup"] == 1
+    with pytest.raises(ValidationError, match="leaves none to the policy"):
+        RlConfig.model_validate({**GAE, "steps": 4, "critic": {"warmup_steps": 4}})
 
 
 def test_what_puts_our_plugins_in_is_what_the_table_of_such_settings_holds() -> None:
