@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlcs.verifier_plugins import VerifierPlugin
 from rollout.options import Rollout, VllmOptions
 
 Mode = Literal["thinking", "nothink"]
@@ -67,6 +68,8 @@ class EvalConfig(BaseModel):
     """Scoring processes; 0 is one for each core."""
     verifier_timeout_s: float = Field(default=5.0, gt=0)
     """Seconds one response may take to score, where its verifier sets no limit of its own; past it the sample abstains."""
+    verifier_plugins: list[VerifierPlugin] = []
+    """Modules that register verifiers of your own, imported here and in every scoring process (docs/rewards.md)."""
     style_checks: list[Literal["repetition", "mixed-language"]] = []
     """Faults of style that make a response a format error in any domain (docs/style_checks.md)."""
 

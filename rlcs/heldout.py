@@ -7,7 +7,7 @@ numbers only, so that it can be asked often.
 import json
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,9 @@ from rewards import ScorePool
 from rlcs.engines import sampling_of
 from rlcs.evaluate import choose
 from rlcs.modes import NOTHINK, THINKING
-from rlcs.problems import check_references, load_problems
+from rlcs.problems import Problem, check_references, load_problems
 from rlcs.rl_config import HeldoutConfig, RlConfig
-from rlcs.scoring import score_rollouts
+from rlcs.scoring import ScoredRollouts, score_rollouts
 from rollout.chat import ChatRenderer
 from rollout.engine import Engine, ThinkingBudget
 from sft.rundir import RunDir
@@ -67,7 +67,6 @@ class HeldoutCurve:
         check_references(problems, heldout.problems)
         self._problems = choose(problems, heldout.max_per_domain, config.seed)
         self._config, self._heldout, self._run = config, heldout, run
-        self._modes = [THINKING] * (config.nothink_ratio < 1) + [NOTHINK] * (config.nothink_ratio > 0)
         path = run.path / FILE
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
         self._rows: list[dict[str, Any]] = [row for row in rows if row["updates"] <= updates]
@@ -90,26 +89,42 @@ class HeldoutCurve:
         }
 
     def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, dict[str, float]]:
-        config = self._config
-        sampling = sampling_of(config, config.most_think_tokens)
-        budget = ThinkingBudget(config.most_think_tokens, config.answer_tokens)
         right: dict[str, list[bool]] = {}
-        size = max(1, config.rollout_batch // self._heldout.samples)
-        for mode in self._modes:
-            seed = zlib.crc32(f"{config.seed}/heldout/{mode}/{updates}".encode())
-            generator = torch.Generator().manual_seed(seed)
-            for first in range(0, len(self._problems), size):
-                chunk = self._problems[first : first + size]
-                prompts = [
-                    renderer.prompt(problem.messages, root=problem.root, thinking=mode == THINKING, id=problem.id)
-                    for problem in chunk
-                ]
-                completions = engine.generate(prompts, self._heldout.samples, sampling, budget, generator=generator)
-                scored = score_rollouts(pool, np.arange(len(chunk)), chunk, prompts, completions)
-                for problem, verdicts in zip(chunk, scored.verdicts, strict=True):
-                    known = [verdict.correct for verdict in verdicts if verdict.correct is not None]
-                    right.setdefault(problem.domain, []).extend(known)
+        label, samples = f"heldout/{{mode}}/{updates}", self._heldout.samples
+        for _, scored in answers(self._config, self._problems, samples, label, engine, renderer, pool):
+            for problem, verdicts in zip(scored.problems, scored.verdicts, strict=True):
+                known = [verdict.correct for verdict in verdicts if verdict.correct is not None]
+                right.setdefault(problem.domain, []).extend(known)
         return {
             "pass_rate": {domain: float(np.mean(known)) for domain, known in right.items() if known},
             "responses": {domain: len(known) for domain, known in right.items()},
         }
+
+
+def answers(
+    config: RlConfig,
+    problems: Sequence[Problem],
+    samples: int,
+    label: str,
+    engine: Engine,
+    renderer: ChatRenderer,
+    pool: ScorePool,
+) -> Iterator[tuple[str, ScoredRollouts]]:
+    """(mode, scored responses) of `problems`, batch by batch, `samples` to each in each mode the run trains; `indices` are
+    places in `problems`. With the seed of the run, `label` ("{mode}" in it replaced) seeds the draws of a mode, and no draws
+    of training are touched.
+    """
+    sampling = sampling_of(config, config.most_think_tokens)
+    budget = ThinkingBudget(config.most_think_tokens, config.answer_tokens)
+    size = max(1, config.rollout_batch // samples)
+    for mode in [THINKING] * (config.nothink_ratio < 1) + [NOTHINK] * (config.nothink_ratio > 0):
+        seed = zlib.crc32(f"{config.seed}/{label.format(mode=mode)}".encode())
+        generator = torch.Generator().manual_seed(seed)
+        for first in range(0, len(problems), size):
+            chunk = problems[first : first + size]
+            prompts = [
+                renderer.prompt(problem.messages, root=problem.root, thinking=mode == THINKING, id=problem.id)
+                for problem in chunk
+            ]
+            completions = engine.generate(prompts, samples, sampling, budget, generator=generator)
+            yield mode, score_rollouts(pool, first + np.arange(len(chunk)), chunk, prompts, completions)

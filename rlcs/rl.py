@@ -17,6 +17,7 @@ from rlcs.advantages import group_advantages, leave_one_out_advantages, whitened
 from rlcs.critic import build_critic
 from rlcs.difficulty import Difficulty
 from rlcs.engines import build_engine, sampling_of
+from rlcs.guard import Guard
 from rlcs.heldout import HeldoutCurve, Spent
 from rlcs.learner import Learner, TrainSample
 from rlcs.modes import difficulty_tier, thinking_mask
@@ -56,7 +57,8 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     critic = build_critic(config, checkpoint)
     sampler = build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
-    state = RunState(problems, thinking_N, learner, sampler, rng, generator, critic)
+    guard = Guard(config, config.guard, problems, sampler, run, console) if config.guard else None
+    state = RunState(problems, thinking_N, learner, sampler, rng, generator, critic, guard)
     start = state.restore(checkpoint) if checkpoint else 0
     engine.update_weights(plain_parameters(model), start)
     sampling = sampling_of(config, config.most_think_tokens)
@@ -70,6 +72,8 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     with closing(engine), pool, progress(console, config.steps, start, domains) as advance:
         if heldout and start == 0:
             heldout.add(0, spent, engine, renderer, pool)
+        if guard and start == 0:
+            guard.look(0, engine, renderer, pool)
         for step in range(start, config.steps):
             if config.max_rollouts and spent.rollouts >= config.max_rollouts:
                 break
@@ -134,10 +138,15 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
             spent.add(metrics)
             if heldout and (last or heldout.due(spent)):
                 metrics |= heldout.add(step + 1, spent, engine, renderer, pool)
+            if guard and (last or guard.due(step + 1)):
+                metrics |= guard.look(step + 1, engine, renderer, pool)
+                last = last or guard.stopped
             run.log(step, metrics)
             if (step + 1) % config.save_every == 0 or last:
                 state.save(run, step + 1, processor, config.keep_checkpoints)
             advance(step, metrics)
+            if guard and guard.stopped:
+                break
     run.close()
     final = run.last_checkpoint()
     assert final is not None

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlcs.critic_options import CriticConfig
+from rlcs.guard_config import GuardConfig
 from rlcs.samplers.options import (
     CurriculumConfig,
     DapoConfig,
@@ -16,6 +17,7 @@ from rlcs.samplers.options import (
     PoolsConfig,
     Share,
 )
+from rlcs.verifier_plugins import VerifierPlugin
 from rlcs.verl.fields import faults
 from rlcs.verl.options import VerlOptions
 from rollout.options import Rollout, VllmOptions
@@ -192,11 +194,15 @@ class RlConfig(_Section):
     """Scoring processes; 0 is one for each core."""
     verifier_timeout_s: float = Field(default=5.0, gt=0)
     """Seconds one response may take to score, where its verifier sets no limit of its own; past it the sample abstains."""
+    verifier_plugins: list[VerifierPlugin] = []
+    """Modules that register verifiers of your own, imported here and in every scoring process (docs/rewards.md)."""
     style_checks: list[Literal["repetition", "mixed-language"]] = []
     """Faults of style that make a response a format error in any domain (docs/style_checks.md)."""
 
     heldout: HeldoutConfig | None = None
     """Held-out problems to answer while the run goes on; absent, none."""
+    guard: GuardConfig | None = None
+    """Audit problems that tell when a verifier is gamed; absent, none."""
     save_every: int = Field(default=20, ge=1)
     """Steps between checkpoints; the last step always has one."""
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rlcs.critic import Critic
+from rlcs.guard import Guard
 from rlcs.learner import Learner
 from rlcs.problems import Problem
 from rlcs.samplers import Sampler
@@ -33,6 +34,8 @@ class RunState:
     generator: torch.Generator
     """Decides every sampled token."""
     critic: Critic | None = None
+    guard: Guard | None = None
+    """What it has seen of the audit problems, and whom it accused."""
 
     def save(self, run: RunDir, step: int, processor: Any, keep: int) -> Path:
         """Writes the checkpoint of a run that has done `step` steps, keeping the latest `keep`."""
@@ -42,6 +45,7 @@ class RunState:
             "sampler": self.sampler.state_dict(),
             "reference": self.learner.reference.state_dict() if self.learner.reference else {},
             "critic": self.critic.state_dict() if self.critic else {},
+            "guard": self.guard.state_dict() if self.guard else {},
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
         }
@@ -66,6 +70,8 @@ class RunState:
             self.learner.reference.load_state_dict(state["reference"])
         if self.critic:
             self.critic.load_state_dict(state["critic"])
+        if self.guard and state.get("guard"):
+            self.guard.load_state_dict(state["guard"])
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
         return int(state["step"])

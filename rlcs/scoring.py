@@ -72,7 +72,12 @@ def question_of(problem: Problem) -> str:
 
 def scoring_pool(config: RlConfig | EvalConfig | GradeConfig) -> ScorePool:
     """The pool that scores responses as the configuration says; starts no process yet."""
-    return ScorePool(config.verifier_workers or None, timeout_s=config.verifier_timeout_s, checks=config.style_checks)
+    return ScorePool(
+        config.verifier_workers or None,
+        timeout_s=config.verifier_timeout_s,
+        plugins=config.verifier_plugins,
+        checks=config.style_checks,
+    )
 
 
 def score_rollouts(

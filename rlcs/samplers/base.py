@@ -2,7 +2,7 @@
 samples, D domains.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +50,12 @@ class Sampler(Protocol):
         """What the sampler believes of each problem, columns of length N, for the run directory's difficulty files."""
         ...
 
+    def quarantine(self, domains: Collection[str]) -> None:
+        """From now on draws nothing from these domains and from all others; what those drew, the others draw. Not part of the
+        state: whoever decides it says so again after `load_state_dict`.
+        """
+        ...
+
     def metrics(self) -> dict[str, float]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -83,9 +89,23 @@ class DomainShares:
                     f"{', '.join(self.names)}; unknown: {', '.join(unknown) or 'none'}"
                 )
             share_D = np.array([weights.get(name, 0.0) for name in self.names])
-        self.fixed_D = share_D / share_D.sum()
+        self._given_D = share_D / share_D.sum()
+        self._quarantined_D = np.zeros(len(names), bool)
+        self.fixed_D = self._given_D
         self.share_D = self.fixed_D
         self._owed_D = np.zeros(len(names))
+
+    def quarantine(self, domains: Collection[str]) -> None:
+        """Shares of 0 for these domains and no others; the rest share in the proportions they were given. Raises ValueError
+        where nothing would be left to draw from.
+        """
+        quarantined_D = np.isin(self.names, list(domains))
+        left_D = np.where(quarantined_D, 0.0, self._given_D)
+        if not left_D.sum() > 0:
+            raise ValueError(f"domains {', '.join(sorted(domains))} quarantined: none is left that problems are drawn from")
+        self._quarantined_D = quarantined_D
+        self.share_D = self.fixed_D = left_D / left_D.sum()
+        self._owed_D = np.where(quarantined_D, 0.0, self._owed_D)
 
     def adjust(self, factor_D: np.ndarray) -> None:
         """Leans the shares by a factor >= 0 on each domain's fixed one; all 0 leaves the fixed ones."""
@@ -94,9 +114,11 @@ class DomainShares:
 
     def split(self, n: int) -> np.ndarray:
         """How many of `n` draws each domain gets [D], at most its number of problems; what it cannot take goes to the
-        others.
+        others. A quarantine may leave fewer problems than `n`; a step is then as large as they are many.
         """
         size_D = np.array([len(members) for members in self.members])
+        if self._quarantined_D.any():
+            n = min(n, int(size_D[self.share_D > 0].sum()))
         if n > size_D[self.share_D > 0].sum():
             raise ValueError(
                 f"{n} groups a step but only {size_D[self.share_D > 0].sum()} problems to draw from; lower groups_per_step"

@@ -1,7 +1,7 @@
 """What most samplers have in common. Axis suffixes: N problems, P groups, G samples, D domains."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,9 @@ class DomainSampler(ABC):
     def select(self, indices: np.ndarray, outcomes_PG: np.ndarray, n: int) -> np.ndarray:
         """All of them, up to `n`."""
         return np.arange(min(n, len(indices)))
+
+    def quarantine(self, domains: Collection[str]) -> None:
+        self.shares.quarantine(domains)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         alpha_N, beta_N = self.difficulty.posterior()

@@ -122,6 +122,7 @@ OURS: dict[str, str] = {
     "stop_repetition": "agent loop",
     "verifier_workers": "reward",
     "verifier_timeout_s": "reward",
+    "verifier_plugins": "reward",
     "style_checks": "reward",
     "heldout.every_rollouts": "trainer",
     "heldout.max_per_domain": "dataset",
@@ -141,6 +142,14 @@ REFUSED: dict[str, str] = {
     "vllm.server": "verl starts its own vLLM servers beside the training workers",
     "vllm.share": "it goes with vllm.server",
     "vllm.patience_s": "it goes with vllm.server",
+    "guard.problems": "its trainer asks no audit problems yet",
+    "guard.as_trained": "it goes with guard.problems",
+    "guard.every_steps": "it goes with guard.problems",
+    "guard.samples": "it goes with guard.problems",
+    "guard.max_per_domain": "it goes with guard.problems",
+    "guard.false_alarms": "it goes with guard.problems",
+    "guard.least_fall": "it goes with guard.problems",
+    "guard.on_collapse": "it goes with guard.problems",
     "lora.dropout": "log-probabilities would be those of another policy than the one that was sampled",
 }
 """Field -> why another value than the default is refused."""

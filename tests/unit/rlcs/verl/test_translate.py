@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rlcs.config import load_config
 from rlcs.critic_options import CriticConfig
+from rlcs.guard_config import GuardConfig
 from rlcs.rl_config import DifficultyConfig, HeldoutConfig, RlConfig
 from rlcs.verl.fields import MAPPED, OURS, PLUGGED, REFUSED, faults
 from rlcs.verl.options import VerlOptions
@@ -28,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "heldout": HeldoutConfig,
     "verl": VerlOptions,
     "critic": CriticConfig,
+    "guard": GuardConfig,
 }
 
 CPU = {"engine": "verl", "model": str(NANO), "problems": "problems.jsonl", "out": "run", "rollout": "vllm"}
@@ -194,6 +196,7 @@ def test_what_our_plugins_read_travels_in_our_own_node(field: str) -> None:
         ("vllm.server", "http://host:8300"),
         ("vllm.share", "shared"),
         ("vllm.patience_s", 3.0),
+        ("guard.problems", "audit.jsonl"),
     ],
 )
 def test_a_field_that_verl_cannot_honour_is_refused_with_the_reason(field: str, value: Any) -> None:
