@@ -10,7 +10,7 @@ text is never right, so a coin scores instead of the verifier: groups are mixed,
 
 RL samples with the transformers engine (vLLM is not on the machine this was written for), with shorter budgets than the
 configurations', to fit in minutes. `--layers` and `--hidden` shrink the models, to try the script on a CPU. Writes
-benchmarks/results/gpu_configs.json.
+benchmarks/results/gpu_configs.json, run by run; other runs that are in it stay.
 """
 
 import argparse
@@ -63,6 +63,7 @@ _LENGTH = 500.0  # tokens after which a response ends of itself, on average
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=CONFIGS, default=list(CONFIGS))
+    parser.add_argument("--runs", nargs="+", choices=("sft", "rl"), default=["sft", "rl"])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--device", default="cuda")
     parser.add_argument(
@@ -78,14 +79,16 @@ def main() -> None:
     args = parser.parse_args()
     work = Path(tempfile.mkdtemp(dir=args.work))
     write_data(work / "data", args.side)
-    found: list[dict[str, Any]] = []
+    kept = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
+    found = [run for run in kept if run["model"] not in args.models or run["run"] not in args.runs]
     try:
         for name in args.models:
             in_child(make_model, name, work / name, args.device, args.layers, args.hidden)
-            for run in (sft, rl):
-                found.append({"model": name, "run": run.__name__, **in_child(run, name, work, args)})
+            for run in (one for one in (sft, rl) if one.__name__ in args.runs):
+                measured_on = {"model": name, "run": run.__name__, **machine(args)}
+                found.append({**measured_on, **in_child(run, name, work, args)})
                 Console().print(found[-1])
-                args.out.write_text(json.dumps({**machine(args), "runs": found}, indent=1) + "\n")
+                args.out.write_text(json.dumps({"runs": found}, indent=1) + "\n")
                 shutil.rmtree(work / "run")
             shutil.rmtree(work / name)
     finally:
