@@ -16,10 +16,11 @@ import torch
 from transformers import PreTrainedModel
 
 from rlcs.advantages import generalised_advantages, whitened_tokens
-from rlcs.learner import learning_rate
+from rlcs.learner import learning_rate, optimizer_of
 from rlcs.objective import token_weights, value_loss
 from rlcs.rl_config import RlConfig
 from rlcs.sample_packs import Packing, TrainSample
+from sft.optimizers import set_learning_rate
 from sft.policy import trained_policy
 from sft.update import explained_shortage
 
@@ -59,12 +60,7 @@ class Critic:
         self.model.lm_head.float()  # under any dtype: a value must be able to move by less than 1/256 of itself
         self._config = config
         self._packing = Packing(self.model, config.token_budget)
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            lr=config.lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = optimizer_of(self.model, config)
 
     def learn(
         self, samples: Sequence[TrainSample], step: int, rng: np.random.Generator
@@ -81,8 +77,7 @@ class Critic:
         rate = learning_rate(config, step) * ((options.lr or config.lr) / config.lr)
         if not samples:
             return [], {"lr": rate}
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         rewards_T = torch.zeros(int(lengths.sum()))
         rewards_T[lengths.cumsum(0) - 1] = torch.tensor([sample.reward for sample in samples], dtype=torch.float32)

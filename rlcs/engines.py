@@ -46,8 +46,9 @@ def build_engine(
     """The engine `config.rollout`, serving `checkpoint`.
 
     `model`: the policy that the caller holds already, which the transformers engine samples from; absent, it is loaded
-    where an engine needs one. A server (`vllm.server`) is given the weights of `checkpoint`; a caller with a `model` gives
-    it its own by `update_weights`. Raises ModuleNotFoundError naming the extra to install where vLLM is missing.
+    where an engine needs one, and the transformers engine copies what `update_weights` brings. A server (`vllm.server`) is
+    given the weights of `checkpoint`; a caller with a `model` gives it its own by `update_weights`. Raises ModuleNotFoundError
+    naming the extra to install where vLLM is missing.
     """
     if config.rollout == "vllm" and config.vllm.server is not None:
         from rollout.vllm_client import VllmClient
@@ -62,9 +63,10 @@ def build_engine(
         from rollout.vllm_engine import VllmEngine
 
         return VllmEngine(checkpoint, renderer, config.vllm, dtype=config.dtype)
+    shared = model is not None
     if model is None:
         model, _ = load_policy(str(checkpoint), device=config.device, dtype=config.dtype)
-    return TransformersEngine(model, renderer, max_batch=config.rollout_batch)
+    return TransformersEngine(model, renderer, max_batch=config.rollout_batch, shared=shared)
 
 
 def require_vllm(otherwise: str) -> None:

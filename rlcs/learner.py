@@ -5,7 +5,9 @@ Axis suffixes: T trained response tokens of the samples at hand, laid end to end
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from rlcs.reference import Reference
 from rlcs.rl_config import RlConfig
 from rlcs.sample_packs import Packing, TrainSample
 from rollout.forward import token_logprobs
+from sft import schedule
+from sft.optimizers import build_optimizer, set_learning_rate
 from sft.update import explained_shortage, head_rows
 
 __all__ = ["Learner", "TrainSample", "learning_rate"]
@@ -26,7 +30,7 @@ __all__ = ["Learner", "TrainSample", "learning_rate"]
 class _Totals:
     """Sums over the tokens of a step."""
 
-    stats: LossStats | None = None
+    updates: list[LossStats] = field(default_factory=list)
     entropy: float = 0.0
     gap_sum: float = 0.0
     gap_max: float = 0.0
@@ -39,13 +43,16 @@ class _Totals:
 
 
 def learning_rate(config: RlConfig, step: int) -> float:
-    """Rate of the 0-based `step`: linear warm-up, then constant or cosine down to a tenth of the peak."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.lr
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.lr * (0.55 + 0.45 * math.cos(math.pi * min(1.0, progress)))
+    """Rate of the 0-based `step` of the run, `sft.schedule.learning_rate`."""
+    return schedule.learning_rate(config, step, config.steps)
+
+
+def optimizer_of(model: PreTrainedModel, config: RlConfig) -> torch.optim.Optimizer:
+    """Of all that is trained of a policy or critic."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # Updates are few beside the tokens of a step: on the CPU the plain kernel costs nothing and rounds as it always did.
+    fused = True if model.device.type == "cuda" else None
+    return build_optimizer([{"params": trained, "weight_decay": config.weight_decay}], config, fused=fused)
 
 
 class Learner:
@@ -60,34 +67,28 @@ class Learner:
 
     def __init__(self, model: PreTrainedModel, config: RlConfig, reference: Reference | None = None) -> None:
         self.model, self.config, self.reference = model, config, reference
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in model.parameters() if parameter.requires_grad],
-            lr=config.lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = optimizer_of(model, config)
         self._packing = Packing(model, config.token_budget)
 
     def update(self, samples: Sequence[TrainSample], step: int, rng: np.random.Generator) -> dict[str, float]:
-        """One step: `updates_per_step` optimiser updates on disjoint parts of `samples`, drawn by `rng`. -> metrics.
+        """One step: `updates_per_step` optimiser updates on disjoint parts of `samples`, drawn by `rng`, in each of
+        `epochs_per_step` passes over them. -> metrics, "update/N/..." for each update where there are several.
 
+        What stands below the ratio stays what it was before the first update.
         Raises FloatingPointError when a gradient is not finite; the weights are then those before the update.
         """
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+        set_learning_rate(self.optimizer, learning_rate(config, step))
         samples = [sample for sample in samples if len(sample.rollout_logprobs)]
         if not samples:
             return {"lr": learning_rate(config, step)}
-        parts = [np.arange(len(samples))]
-        if config.updates_per_step > 1:
-            parts = [np.sort(part) for part in np.array_split(rng.permutation(len(samples)), config.updates_per_step)]
+        parts = [part for _ in range(config.epochs_per_step) for part in self._parts(len(samples), rng)]
         old = [torch.from_numpy(sample.rollout_logprobs) for sample in samples]
-        fresh = config.old_logprobs == "trainer" and config.updates_per_step == 1
+        fresh = config.old_logprobs == "trainer" and config.updates_per_step * config.epochs_per_step == 1
         if config.old_logprobs == "trainer" and not fresh:
             old = self._frozen_logprobs(samples)
         totals, norms, losses = _Totals(), [], []
-        for number, part in enumerate(part for part in parts if len(part)):
+        for number, part in enumerate(parts):
             chosen = [samples[index] for index in part]
             old_chosen = None if fresh else [old[index] for index in part]
             loss, norm = self._optimise(chosen, old_chosen, totals, measure_gap=number == 0)
@@ -95,8 +96,8 @@ class Learner:
             norms.append(norm)
         if self.reference is not None:
             self.reference.follow()
-        assert totals.stats is not None
-        tokens = max(int(totals.stats.tokens), 1)
+        stats = reduce(add, totals.updates)
+        tokens = max(int(stats.tokens), 1)
         importance = {
             "importance_mean": totals.importance_sum / tokens,
             "importance_capped_fraction": totals.importance_capped / tokens,
@@ -105,7 +106,7 @@ class Learner:
             "loss": float(np.mean(losses)),
             "grad_norm": float(np.mean(norms)),
             "lr": learning_rate(config, step),
-            **totals.stats.metrics(),
+            **stats.metrics(),
             "entropy": totals.entropy / tokens,
             "logprob_gap_mean": totals.gap_sum / max(totals.gap_tokens, 1),
             "logprob_gap_max": totals.gap_max,
@@ -114,7 +115,15 @@ class Learner:
             **({"reference_kl": totals.reference_kl / tokens} if self.reference is not None else {}),
             "trained_tokens": float(tokens),
             "packed_tokens": float(totals.packed_tokens),
+            **(_each_update(losses, norms, totals.updates) if len(parts) > 1 else {}),
         }
+
+    def _parts(self, samples: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Indices of the samples of each update of one pass over all of them; none is empty."""
+        if self.config.updates_per_step == 1:
+            return [np.arange(samples)]
+        drawn = np.array_split(rng.permutation(samples), self.config.updates_per_step)
+        return [np.sort(part) for part in drawn if len(part)]
 
     def _optimise(
         self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, totals: _Totals, *, measure_gap: bool
@@ -128,7 +137,7 @@ class Learner:
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         constant = config.most_response_tokens
         weights = token_weights(lengths, config.loss_aggregation, constant=constant).split(lengths.tolist())
-        total = 0.0
+        total, own = 0.0, list[LossStats]()
         for members in self._packing.packs(samples):
             chosen = [samples[index] for index in members]
             named = self._packing.named(chosen)
@@ -169,7 +178,7 @@ class Learner:
             with explained_shortage(self.model.device, self._packing.tokens(chosen), named):
                 loss.backward()
             total += float(loss.detach())
-            totals.stats = stats if totals.stats is None else totals.stats + stats
+            own.append(stats)
             totals.entropy += float(entropy_T.detach().sum())
             if measure_gap:  # before any update of this step, so that weights are those that sampled
                 gap_T = logprobs_T.detach() - rollout_T
@@ -183,6 +192,7 @@ class Learner:
                 f"the gradient norm is {norm}: the policy has diverged; resume from the last checkpoint with a lower lr"
             )
         self.optimizer.step()
+        totals.updates.append(reduce(add, own))
         return total, norm
 
     def _logprobs(
@@ -212,3 +222,13 @@ class Learner:
             for index, part in zip(members, parts, strict=True):
                 found[index] = part
         return found
+
+
+def _each_update(losses: Sequence[float], norms: Sequence[float], updates: Sequence[LossStats]) -> dict[str, float]:
+    """How far each update of a step was from what sampled, and what it did: "update/1/approx_kl" and so on."""
+    found: dict[str, float] = {}
+    for number, (loss, norm, stats) in enumerate(zip(losses, norms, updates, strict=True), 1):
+        measured = stats.metrics()
+        chosen = {name: measured[name] for name in ("approx_kl", "clip_fraction_low", "clip_fraction_high", "ratio_max")}
+        found |= {f"update/{number}/{name}": value for name, value in ({"loss": loss, "grad_norm": norm} | chosen).items()}
+    return found

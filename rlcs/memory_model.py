@@ -17,11 +17,13 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Pret
 from rollout.lora import target_layers
 from rollout.shared_prefix import copies_prompts
 from sft.config import LoraConfig
+from sft.optimizers import OptimizerKind
 from sft.policy import refuse_unknown_family
 from sft.update import head_rows
 
 _FLOAT = 4
 _GROWTH = 64  # as in `rollout.shared_prefix`; a test compares
+_BLOCK = 256  # moments of 8 bits that share a scale in torchao
 _SAMPLED = 32  # bytes per sequence and vocabulary entry in `rollout.sampling`: four float32 and two float64 tensors
 
 
@@ -89,8 +91,8 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Trained:
-    """What an optimiser updates: numbers, tensors, bytes a number, whether the vision tower is among it, and the inputs
-    [features a token] that adapters keep of a decoder's and of a vision layer in float32."""
+    """What an optimiser updates: numbers, tensors, bytes a number, those of its two moments, whether the vision tower is among
+    it, and the inputs [features a token] that adapters keep of a decoder's and of a vision layer in float32."""
 
     numel: int
     tensors: int
@@ -98,31 +100,40 @@ class Trained:
     vision: bool
     kept: int = 0
     vision_kept: int = 0
+    moments: float = 2.0 * _FLOAT
 
     @classmethod
-    def of(cls, model: Architecture, lora: LoraConfig | None, itemsize: int) -> "Trained":
+    def of(cls, model: Architecture, lora: LoraConfig | None, itemsize: int, optimizer: OptimizerKind = "adamw") -> "Trained":
         """Raises ValueError for LoRA targets that the model has not."""
+        moments = 2.0 * _FLOAT if optimizer == "adamw" else 2.0 * (1.0 + _FLOAT / _BLOCK)
         if lora is None:
-            return cls(model.parameters, len(list(model.skeleton.parameters())), itemsize, model.vision_layers > 0)
+            tensors = len(list(model.skeleton.parameters()))
+            return cls(model.parameters, tensors, itemsize, model.vision_layers > 0, moments=moments)
         layers = target_layers(model.skeleton, lora.targets)
         numel = sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers.values())
         seen = {name: layer for name, layer in layers.items() if ".visual." in f".{name}."}
-        kept = [
+        kept, vision_kept = (
             sum(layer.in_features + lora.rank for layer in chosen) // max(count, 1)
             for chosen, count in (
                 ([layer for name, layer in layers.items() if name not in seen], model.layers),
                 (seen.values(), model.vision_layers),
             )
-        ]
-        return cls(numel, 2 * len(layers), _FLOAT, bool(seen), *kept)
+        )
+        return cls(numel, 2 * len(layers), _FLOAT, bool(seen), kept, vision_kept, moments)
+
+    @property
+    def copies(self) -> int:
+        """Float32 copies of what is trained in half precision (`sft.optimizers.MasterWeights`)."""
+        return self.numel * _FLOAT if self.itemsize < _FLOAT else 0
 
     @property
     def gradients(self) -> int:
-        return self.numel * self.itemsize
+        """In float32 for the update, whatever they were computed in."""
+        return self.numel * _FLOAT
 
     @property
-    def optimizer(self) -> int:
-        return 2 * self.numel * self.itemsize + 4 * self.tensors
+    def optimizer(self) -> float:
+        return self.moments * self.numel + _FLOAT * self.tensors
 
 
 def _last_linear(module: nn.Module) -> nn.Linear:

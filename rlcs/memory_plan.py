@@ -78,7 +78,7 @@ def sft_memory(config: SftConfig) -> MemoryPlan:
     model, source = _model(config)
     tokens = max(config.token_budget, config.max_length)
     rows = _training_rows(config, model, tokens, entropy=False, share=0.5)
-    return _plan(config.device, source, rows, sum(row.size for row in rows), _warnings(config))
+    return _plan(config.device, source, rows, sum(row.size for row in rows))
 
 
 def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
@@ -95,7 +95,6 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
     if config.advantage == "gae":
         rows.insert(3, _critic_row(config, model))
         state += rows[3].size
-    warnings = _warnings(config)
     sequences = min(config.rollout_batch, config.groups_per_step * config.group_size)
     if config.rollout == "transformers":
         prompts = math.ceil(sequences / config.group_size)
@@ -104,20 +103,24 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
             Row("KV cache", cache, f"{sequences} sequences of {prompt_tokens:,} + {new_tokens:,} tokens, prompts shared")
         )
         rows.append(Row("sampling", sampling_bytes(model, sequences), f"{sequences} sequences x {model.vocabulary:,}"))
+        generating = sum(row.size for row in rows[-2:])
+        if config.max_staleness:  # generation and update go on at once
+            rows.append(Row("engine's weights", model.parameters * itemsize, f"the policy before an update, {config.dtype}"))
+            return _plan(config.device, source, rows, state + passing + generating + rows[-1].size)
         # Generation and update take turns.
-        return _plan(config.device, source, rows, state + max(passing, sum(row.size for row in rows[-2:])), warnings)
+        return _plan(config.device, source, rows, state + max(passing, generating))
     engine, warning = _vllm_row(config, model, prompt_tokens + new_tokens)
     if engine is not None:
         rows.append(engine)
         asleep = config.vllm.sleep and config.device.startswith("cuda")
         passing = max(passing, engine.size) if asleep else passing + engine.size
-    return _plan(config.device, source, rows, state + passing, warnings + warning)
+    return _plan(config.device, source, rows, state + passing, warning)
 
 
 def _critic_row(config: RlConfig, model: Architecture) -> Row:
     """The critic's weights, gradients and optimiser; its passes take turns with the policy's, which hold logits as well."""
     itemsize = _itemsize(config.dtype)
-    trained = Trained.of(model, config.lora, itemsize)
+    trained = Trained.of(model, config.lora, itemsize, config.optimizer)
     skeleton = model.skeleton
     tied = skeleton.get_output_embeddings().weight is skeleton.get_input_embeddings().weight
     head = 0 if tied else model.hidden * model.vocabulary  # its own is one row in float32
@@ -126,7 +129,7 @@ def _critic_row(config: RlConfig, model: Architecture) -> Row:
         trained = replace(trained, numel=trained.numel - head)
     trained = replace(trained, tensors=trained.tensors + (head == 0 or config.lora is not None))
     weights = (model.parameters - head) * itemsize + adapters + _FLOAT * model.hidden
-    size = weights + trained.gradients + trained.optimizer + 3 * _FLOAT * model.hidden
+    size = weights + trained.gradients + trained.copies + trained.optimizer + 3 * _FLOAT * model.hidden
     return Row("critic", size, f"weights {gib(weights)}, gradients and two moments of {trained.numel + model.hidden:,}")
 
 
@@ -170,13 +173,14 @@ def memory_table(plan: MemoryPlan) -> Table:
 def _training_rows(config: SftConfig | RlConfig, model: Architecture, tokens: int, *, entropy: bool, share: float) -> list[Row]:
     """Weights, gradients, optimiser; then what a pass takes. `share` of a pack's tokens is taken to be of images."""
     itemsize, again = _itemsize(config.dtype), config.gradient_checkpointing
-    trained = Trained.of(model, config.lora, itemsize)
-    adapters = trained.gradients if config.lora else 0
+    trained = Trained.of(model, config.lora, itemsize, config.optimizer)
+    adapters = trained.numel * trained.itemsize if config.lora else 0
+    copies, bits = "float32 copies and " if trained.copies else "", " of 8 bits" if config.optimizer == "adamw_8bit" else ""
     kind = f"LoRA rank {config.lora.rank}, {trained.tensors // 2} layers" if config.lora else "all weights"
     rows = [
         Row("weights", model.parameters * itemsize + adapters, f"{model.parameters:,} parameters, {config.dtype}"),
         Row("gradients", trained.gradients, f"{trained.numel:,} trained ({kind})"),
-        Row("optimiser", trained.optimizer, "two moments (AdamW)"),
+        Row("optimiser", trained.copies + trained.optimizer, f"{copies}two moments{bits} (AdamW)"),
         Row(
             "activations",
             activation_bytes(model, trained, tokens, itemsize, checkpointing=again),
@@ -197,16 +201,7 @@ def _model(config: SftConfig | RlConfig) -> tuple[Architecture, str]:
     return Architecture.of(found), source
 
 
-def _warnings(config: SftConfig | RlConfig) -> tuple[str, ...]:
-    if config.dtype == "bfloat16" and config.lora is None:
-        return (
-            f"all weights are trained in bfloat16 at lr {config.lr:g}: steps below 1/256 of a weight round to nothing, and no "
-            "float32 copy is kept; use lora (float32 adapters) or dtype: float32",
-        )
-    return ()
-
-
-def _plan(device: str, source: str, rows: list[Row], total: float, warnings: tuple[str, ...]) -> MemoryPlan:
+def _plan(device: str, source: str, rows: list[Row], total: float, warnings: tuple[str, ...] = ()) -> MemoryPlan:
     on_gpu = device.startswith("cuda")
     if on_gpu:
         rows = [*rows, Row("CUDA", _GPU_OVERHEAD, "context and kernels")]

@@ -16,27 +16,31 @@ class Clock:
     """Seconds spent in each named part since it was made: `with clock("train"): ...`."""
 
     def __init__(self, device: str = "cpu") -> None:
-        self._began, self._cpu_began = time.perf_counter(), time.process_time()
+        self.began, self._cpu_began = time.perf_counter(), time.process_time()
         self._device = device
-        self._parts: dict[str, float] = {}
+        self.parts: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self._parts[part] = self._parts.get(part, 0.0) + time.perf_counter() - began
+        self.add(part, time.perf_counter() - began)
+
+    def add(self, part: str, seconds: float) -> None:
+        """Seconds of a part that were measured elsewhere."""
+        self.parts[part] = self.parts.get(part, 0.0) + seconds
 
     def metrics(self, *, generated_tokens: int, packed_tokens: int) -> dict[str, float]:
         """Seconds of each part and of the whole, processor seconds of this process (its scoring workers left out), tokens a
         second of generation and training, and the peak memory of the process or its GPU.
         """
-        seconds = {f"seconds/{part}": spent for part, spent in self._parts.items()}
+        seconds = {f"seconds/{part}": spent for part, spent in self.parts.items()}
         return {
             **seconds,
-            "seconds/step": time.perf_counter() - self._began,
+            "seconds/step": time.perf_counter() - self.began,
             "cpu_seconds/step": time.process_time() - self._cpu_began,
-            "tokens_per_s/generate": generated_tokens / max(self._parts.get("generate", 0.0), 1e-9),
-            "tokens_per_s/train": packed_tokens / max(self._parts.get("train", 0.0), 1e-9),
+            "tokens_per_s/generate": generated_tokens / max(self.parts.get("generate", 0.0), 1e-9),
+            "tokens_per_s/train": packed_tokens / max(self.parts.get("train", 0.0), 1e-9),
             "peak_memory_mb": peak_memory_mb(self._device),
         }
 
@@ -101,6 +105,11 @@ def mismatch_notice(step: int, metrics: Mapping[str, float]) -> str | None:
     kl = metrics.get("policy/rollout_kl", 0.0)
     if kl < MISMATCH:
         return None
+    if metrics.get("staleness/max", 0.0) > 0:
+        return (
+            f"step {step}: the policy has moved far from the one that generated the rollouts: KL {kl:.3g} nats a token, "
+            f"largest gap {metrics['policy/logprob_gap_max']:.3g}; lower lr, or set max_staleness: 0"
+        )
     return (
         f"step {step}: the rollout engine and the trainer disagree: KL {kl:.3g} nats a token, largest gap "
         f"{metrics['policy/logprob_gap_max']:.3g}. Likely causes: the engine computes in another dtype, serves older weights, "

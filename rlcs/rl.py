@@ -16,7 +16,8 @@ from rich.console import Console
 from rlcs.advantages import group_advantages, leave_one_out_advantages, whitened_advantages
 from rlcs.critic import build_critic
 from rlcs.difficulty import Difficulty
-from rlcs.engines import build_engine, sampling_of
+from rlcs.engines import build_engine
+from rlcs.generation import GroupSource
 from rlcs.guard import Guard
 from rlcs.heldout import HeldoutCurve, Spent
 from rlcs.learner import Learner, TrainSample
@@ -28,11 +29,10 @@ from rlcs.rl_config import RlConfig
 from rlcs.rl_state import RunState
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import SAMPLERS, Sampler
-from rlcs.scoring import TRAINED, PendingScores, ScoredRollouts, group_fates, scoring_pool
+from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
-from rollout.engine import ThinkingBudget
-from rollout.lora import plain_parameters
 from sft.checkpoint import resolve_model
+from sft.optimizers import require_optimizer
 from sft.policy import trained_policy
 from sft.rundir import RunDir
 
@@ -46,65 +46,49 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     console = console or Console()
     if config.threads:
         torch.set_num_threads(config.threads)
+    require_optimizer(config.optimizer)
     run = RunDir(config.out, resume=resume, loggers=config.loggers)
     checkpoint = run.last_checkpoint() if resume else None
     problems = load_problems(config.problems)
     model, processor = trained_policy(config, checkpoint)
     renderer = ChatRenderer(processor)
-    engine = build_engine(config, checkpoint or resolve_model(config.model), renderer, model)
+    # While one set of weights is trained, the engine of a run that generates ahead serves the former one from its own.
+    beside = config.max_staleness and config.rollout == "transformers"
+    engine = build_engine(config, checkpoint or resolve_model(config.model), renderer, None if beside else model)
     thinking_N = thinking_mask(problems, config.nothink_ratio, np.random.default_rng([config.seed, 2]))
     learner = Learner(model, config, build_reference(model, config))
     critic = build_critic(config, checkpoint)
     sampler = build_sampler(config, problems, thinking_N)
     rng, generator = np.random.default_rng([config.seed, 1]), torch.Generator().manual_seed(config.seed)
     guard = Guard(config, config.guard, problems, sampler, run, console) if config.guard else None
-    state = RunState(problems, thinking_N, learner, sampler, rng, generator, critic, guard)
-    start = state.restore(checkpoint) if checkpoint else 0
-    engine.update_weights(plain_parameters(model), start)
-    sampling = sampling_of(config, config.most_think_tokens)
     pool = scoring_pool(config)
+    source = GroupSource(config, problems, thinking_N, sampler, model, engine, renderer, pool, rng, generator)
+    state = RunState(problems, thinking_N, learner, sampler, rng, generator, source, critic, guard)
+    start = state.restore(checkpoint) if checkpoint else 0
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
     run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     spent = Spent.of_run(run)
     heldout = HeldoutCurve(config, config.heldout, run, start) if config.heldout else None
 
-    with closing(engine), pool, progress(console, config.steps, start, domains) as advance:
+    with closing(engine), pool, source, progress(console, config.steps, start, domains) as advance:
         if heldout and start == 0:
-            heldout.add(0, spent, engine, renderer, pool)
+            heldout.add(0, spent, source.serve(0), renderer, pool)
         if guard and start == 0:
-            guard.look(0, engine, renderer, pool)
+            guard.look(0, source.serve(0), renderer, pool)
         for step in range(start, config.steps):
             if config.max_rollouts and spent.rollouts >= config.max_rollouts:
                 break
             clock = Clock(config.device)
-            rollouts = None
-            with clock("draw"):
-                wanted = sampler.draw(config.groups_per_step)
-            while len(wanted):
-                with clock("draw"):
-                    chosen = [problems[index] for index in wanted]
-                    prompts = [
-                        renderer.prompt(problem.messages, root=problem.root, thinking=bool(thinks), id=problem.id)
-                        for problem, thinks in zip(chosen, thinking_N[wanted], strict=True)
-                    ]
-                    budgets = draw_budgets(config, len(prompts), rng)
-                with clock("generate"):
-                    pending = PendingScores(pool, chosen, prompts)
-                    for position, group in engine.stream(prompts, config.group_size, sampling, budgets, generator=generator):
-                        pending.add(position, group)
-                with clock("score"):
-                    scored = pending.collect(wanted)
-                    rollouts = scored if rollouts is None else rollouts + scored
-                with clock("select"):
-                    sampler.observe(wanted, scored.outcomes_PG, policy_version=step, tokens_P=scored.tokens_P)
-                    wanted = sampler.refill(config.groups_per_step, rollouts.indices, rollouts.outcomes_PG)
-            assert rollouts is not None, "a sampler draws at least one problem"
+            rollouts = source.of_step(step, clock)  # draw, generate, score, observe, refill
             with clock("select"):
                 fates = group_fates(rollouts, sampler, config.groups_per_step)
                 advantages_PG = advantages_of(rollouts, fates, config)
-            with clock("train"):
-                engine.sleep()
+            generated = sum(len(group) for group in rollouts.completions)
+            last = step + 1 == config.steps or spent.rollouts + generated >= (config.max_rollouts or float("inf"))
+            if not last:
+                source.start(clock)
+            with clock("train"), source.updating(step):
                 samples = train_samples(rollouts, fates, advantages_PG)
                 learned: dict[str, float] = {}
                 judged: dict[str, float] = {}
@@ -112,11 +96,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                     samples, judged = critic.learn(samples, step, rng)
                 if step >= config.policy_starts:
                     learned = learner.update(samples, step - config.policy_starts, rng)
-                engine.wake()
-                engine.update_weights(plain_parameters(model), step + 1)
 
-            generated = sum(len(group) for group in rollouts.completions)
-            last = step + 1 == config.steps or spent.rollouts + generated >= (config.max_rollouts or float("inf"))
             with clock("log"):
                 table = rollout_table(rollouts, fates, advantages_PG, step)
                 run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
@@ -131,15 +111,15 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
             metrics |= {f"policy/{name}": value for name, value in learned.items()}
             metrics |= {f"critic/{name}": value for name, value in judged.items()}
             metrics |= {f"sampler/{name}": value for name, value in sampler.metrics().items()}
-            metrics |= clock.metrics(
+            metrics |= source.metrics(step, rollouts, clock) | clock.metrics(
                 generated_tokens=sum(len(completion.token_ids) for group in rollouts.completions for completion in group),
                 packed_tokens=int(learned.get("packed_tokens", 0)),
             )
             spent.add(metrics)
             if heldout and (last or heldout.due(spent)):
-                metrics |= heldout.add(step + 1, spent, engine, renderer, pool)
+                metrics |= heldout.add(step + 1, spent, source.serve(step + 1), renderer, pool)
             if guard and (last or guard.due(step + 1)):
-                metrics |= guard.look(step + 1, engine, renderer, pool)
+                metrics |= guard.look(step + 1, source.serve(step + 1), renderer, pool)
                 last = last or guard.stopped
             run.log(step, metrics)
             if (step + 1) % config.save_every == 0 or last:
@@ -170,15 +150,6 @@ def build_sampler(config: RlConfig, problems: Sequence[Problem], thinking_N: np.
     section = {"uniform": None, "rlcs": "curriculum"}.get(config.sampler, config.sampler.replace("-", "_"))
     options = getattr(config, section).model_dump() if section else {}
     return SAMPLERS[config.sampler](domains, difficulty, **common, **options)
-
-
-def draw_budgets(config: RlConfig, prompts: int, rng: np.random.Generator) -> list[ThinkingBudget]:
-    """A thinking budget for each prompt: the configured one, or one drawn evenly from the configured range."""
-    if isinstance(config.think_tokens, int):
-        return [ThinkingBudget(config.think_tokens, config.answer_tokens)] * prompts
-    low, high = config.think_tokens
-    drawn = rng.integers(low, high, prompts, endpoint=True).tolist()
-    return [ThinkingBudget(think_tokens, config.answer_tokens) for think_tokens in drawn]
 
 
 def advantages_of(rollouts: ScoredRollouts, fates: Sequence[str], config: RlConfig) -> np.ndarray:

@@ -22,6 +22,8 @@ from rlcs.verl.fields import faults
 from rlcs.verl.options import VerlOptions
 from rollout.options import Rollout, VllmOptions
 from sft.config import LoraConfig
+from sft.optimizers import OptimizerKind
+from sft.schedule import Schedule
 
 
 class _Section(BaseModel):
@@ -90,6 +92,8 @@ class RlConfig(_Section):
     """Responses generated for each problem."""
     updates_per_step: int = Field(default=1, ge=1)
     """Optimiser updates a step's groups are divided into."""
+    epochs_per_step: int = Field(default=1, ge=1)
+    """Passes over a step's groups, each divided anew; the log-probabilities below the ratio stay those before the first."""
 
     sampler: Literal["uniform", "dapo", "glm-tiers", "pools", "greso", "mopps", "dps", "rlcs"] = "rlcs"
     """Which rule draws the problems (docs/curriculum.md)."""
@@ -131,6 +135,10 @@ class RlConfig(_Section):
     never (docs/rollout.md)."""
     rollout_batch: int = Field(default=512, ge=1)
     """Most sequences generated at once."""
+    max_staleness: Literal[0, 1] = 0
+    """Steps by which the policy that generated a step's responses may be older than the one they train. 0 is exact; 1 generates
+    the next step's while the policy is updated (docs/rl.md).
+    """
 
     advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce++", "gae"] = "grpo"
     """Group-relative advantages, divided by the group's standard deviation (grpo) or not (dr_grpo); against the mean of the
@@ -177,10 +185,16 @@ class RlConfig(_Section):
 
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of AdamW."""
+    optimizer: OptimizerKind = "adamw"
+    """AdamW, or AdamW with 8-bit moments (needs rlcs[optimizers]). Weights in bfloat16 have float32 copies with either."""
     warmup_steps: int = Field(default=2, ge=0)
     """Steps of linear warm-up."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate after the warm-up; cosine ends at a tenth of the peak."""
+    schedule: Schedule = "constant"
+    """Learning rate after the warm-up: constant, down by a cosine or linearly, or wsd: constant, and down at the end."""
+    min_lr_ratio: Share = 0.1
+    """Where the rate ends that goes down, as a fraction of the peak."""
+    decay_ratio: Share = 0.2
+    """Fraction of the steps, the last ones, in which wsd goes down."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -242,6 +256,16 @@ class RlConfig(_Section):
             raise ValueError("importance_cap corrects the ratio trainer / rollout and needs old_logprobs: trainer")
         if self.importance == "mask" and self.importance_cap is None:
             raise ValueError("importance: mask leaves out what is past importance_cap, which is absent; set it, e.g. to 2")
+        if self.max_staleness and self.old_logprobs == "trainer" and self.importance_cap is None:
+            raise ValueError(
+                "max_staleness: 1 with old_logprobs: trainer would train on an older policy's responses as if the present one "
+                "had given them; set importance_cap, e.g. to 2, or old_logprobs: rollout"
+            )
+        if self.max_staleness and self.rollout == "vllm" and self.vllm.sleep:
+            raise ValueError(
+                "vllm.sleep gives the engine's memory away while the policy is updated, when max_staleness: 1 generates; leave "
+                "one of them out"
+            )
         if self.dual_clip is not None and self.surrogate == "cispo":
             raise ValueError(
                 "dual_clip bounds a clipped surrogate, which cispo has not; leave it out, or set surrogate: ppo or gspo"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rlcs.critic import Critic
+from rlcs.generation import GroupSource
 from rlcs.guard import Guard
 from rlcs.learner import Learner
 from rlcs.problems import Problem
@@ -33,14 +34,18 @@ class RunState:
     """Decides how a step's groups are divided into updates."""
     generator: torch.Generator
     """Decides every sampled token."""
+    source: GroupSource
+    """Holds what was generated ahead of the next step."""
     critic: Critic | None = None
     guard: Guard | None = None
     """What it has seen of the audit problems, and whom it accused."""
 
     def save(self, run: RunDir, step: int, processor: Any, keep: int) -> Path:
         """Writes the checkpoint of a run that has done `step` steps, keeping the latest `keep`."""
+        ahead = self.source.state_dict(step)  # first: what is under way still draws from the generators
         state = {
             "step": step,
+            "ahead": ahead,
             "problems": digest(self.problems, self.thinking_N),
             "sampler": self.sampler.state_dict(),
             "reference": self.learner.reference.state_dict() if self.learner.reference else {},
@@ -74,6 +79,7 @@ class RunState:
             self.guard.load_state_dict(state["guard"])
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
+        self.source.load_state_dict(state.get("ahead", {}))
         return int(state["step"])
 
 

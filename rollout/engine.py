@@ -130,6 +130,10 @@ class Engine(ABC):
         """Takes the memory back. Between `sleep` and this nothing may be generated and no weights updated."""
 
     @abstractmethod
+    def cancel(self) -> None:
+        """Breaks off the call in progress, from another thread; its stream raises `concurrent.futures.CancelledError`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Frees what the engine holds."""
 

@@ -3,9 +3,11 @@
 Axis suffixes: P prompts of a wave, B sequences still in the batch, N sequences of a wave, V vocabulary, D hidden.
 """
 
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +48,8 @@ class TransformersEngine(Engine):
     A wave that does not fit into memory is decoded again in halves, and later waves are cut as small from the start. The
     random numbers stay those of the whole wave, so no draw changes, but for sums that round otherwise in another batch;
     a single response that does not fit raises MemoryError naming its problem.
+
+    `shared`: the model is the trainer's own, whose parameters are always the newest; else `update_weights` copies them in.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class TransformersEngine(Engine):
         max_batch: int = 256,
         prefill_tokens: int = 16384,
         compact_below: float = 0.85,
+        shared: bool = True,
     ) -> None:
         if max_batch < 1:
             raise ValueError(f"max_batch is {max_batch}; expected at least 1")
@@ -64,6 +69,7 @@ class TransformersEngine(Engine):
         self._decoder = model.model.language_model if self._multimodal else model.model
         self._max_batch, self._prefill_tokens, self._compact_below = max_batch, prefill_tokens, compact_below
         self._fits = max_batch  # sequences that memory has held so far
+        self._shared, self._cancelled = shared, threading.Event()
         self._longest = int(getattr(self._decoder.config, "max_position_embeddings", None) or 2**31)
         self.weight_version = 0
         _refuse_windowed(self._decoder.config)
@@ -73,7 +79,18 @@ class TransformersEngine(Engine):
         self._stop_ids = torch.tensor(renderer.stop_ids, device=model.device)
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Notes the new version; the parameters are the trainer's own, so `named_tensors` is not read."""
+        """Notes the new version. Of a `shared` model `named_tensors` is not read; else ValueError unless they are all of its
+        parameters.
+        """
+        if not self._shared:
+            own = dict(self._model.named_parameters())
+            with torch.no_grad():
+                for name, tensor in named_tensors:
+                    if name not in own:
+                        raise ValueError(f"new weights: {name} is given twice, or is none of the model's parameters")
+                    own.pop(name).copy_(tensor)
+            if own:
+                raise ValueError(f"new weights: {len(own)} parameters are missing, the first of them {min(own)}")
         self.weight_version = version
 
     def sleep(self) -> None:
@@ -81,6 +98,10 @@ class TransformersEngine(Engine):
 
     def wake(self) -> None:
         """Nothing to take back."""
+
+    def cancel(self) -> None:
+        """Breaks off the call in progress before its next token."""
+        self._cancelled.set()
 
     def close(self) -> None:
         """Nothing to free."""
@@ -100,6 +121,7 @@ class TransformersEngine(Engine):
         if n < 1:
             raise ValueError(f"n is {n}; expected at least 1 completion a prompt")
         refuse_long(prompts, sampling, self._longest, "lower the token budgets or leave the problem out")
+        self._cancelled.clear()
         call = _Call(prompts, sampling, budgets_of(budget, len(prompts)), generator, time.perf_counter())
         drawn: dict[int, list[Completion]] = {}
         for wave in waves([len(prompt.encoded.input_ids) for prompt in prompts], n, self._max_batch):
@@ -189,6 +211,8 @@ class TransformersEngine(Engine):
         trace = Trace(part.size, limit, device, call.began)
         hidden_BD = self._prefill(prompts, cache)[prompt_of_N]
         for step in range(limit):
+            if self._cancelled.is_set():
+                raise CancelledError
             uniforms_N = part.uniforms(call.generator).to(device)
             logits_BV = self._model.get_output_embeddings()(hidden_BD)
             token_B, logprob_B = sample_tokens(logits_BV, sampling, uniforms_N[trace.rows_B], self._suppressed_V)

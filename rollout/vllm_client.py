@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -53,6 +55,7 @@ class VllmClient(Engine):
         )
         self._weights: list[tuple[str, torch.Tensor, int]] = []
         self._file: Path | None = None
+        self._cancelled = threading.Event()
         self.restarts = 0
         health = self._patiently(self._health)
         if health.vocabulary != vocabulary_digest(renderer):
@@ -75,6 +78,7 @@ class VllmClient(Engine):
         seeds = group_seeds(len(prompts), n, generator)
         budgets = budgets_of(budget, len(prompts))
         left, losses = list(range(len(prompts))), 0
+        self._cancelled.clear()
         while left:
             call = Call(
                 [prompts[index] for index in left],
@@ -121,6 +125,10 @@ class VllmClient(Engine):
 
     def wake(self) -> None:
         self._patiently(lambda: self._post("/wake", {}))
+
+    def cancel(self) -> None:
+        """Breaks off the call in progress with the server's next line, a heartbeat at the latest."""
+        self._cancelled.set()
 
     def close(self) -> None:
         """Leaves the server running, for the next run."""
@@ -210,6 +218,8 @@ class VllmClient(Engine):
         with self._http.stream("POST", "/generate", content=pieces, headers=headers) as answer:
             self._check(answer)
             for text in answer.iter_lines():
+                if self._cancelled.is_set():
+                    raise CancelledError
                 line = json.loads(text) if text else {}
                 if "index" in line:
                     yield self._of_this_version(*read_group(line))

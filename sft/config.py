@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sft.optimizers import OptimizerKind
+from sft.schedule import Schedule
 from sft.verl_options import VerlSft
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -77,10 +79,16 @@ class SftConfig(BaseModel):
 
     lr: float = Field(default=1e-5, gt=0)
     """Peak learning rate of AdamW."""
+    optimizer: OptimizerKind = "adamw"
+    """AdamW, or AdamW with 8-bit moments (needs rlcs[optimizers]). Weights in bfloat16 have float32 copies with either."""
     warmup_steps: int = Field(default=10, ge=0)
     """Steps of linear warm-up."""
+    schedule: Schedule = "cosine"
+    """Learning rate after the warm-up: constant, down by a cosine or linearly, or wsd: constant, and down at the end."""
     min_lr_ratio: Share = 0.1
-    """Where the cosine after the warm-up ends, as a fraction of the peak; 1 keeps the rate constant."""
+    """Where the rate ends that goes down, as a fraction of the peak."""
+    decay_ratio: Share = 0.2
+    """Fraction of the steps, the last ones, in which wsd goes down."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled weight decay of matrices; norms and biases have none."""
     betas: tuple[Decay, Decay] = (0.9, 0.95)

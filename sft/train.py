@@ -20,13 +20,15 @@ from sft.checkpoint import load_training_state, save_checkpoint
 from sft.config import SftConfig
 from sft.data import DataError, Example, LoadedExamples, digest, load_examples
 from sft.evaluate import evaluate
+from sft.optimizers import build_optimizer, require_optimizer, set_learning_rate
 from sft.policy import trained_policy
 from sft.progress import progress
 from sft.rendering import Renderings, check_nothink_form
 from sft.rundir import RunDir
+from sft.schedule import learning_rate
 from sft.stream import ExampleStream
 from sft.tally import Tally
-from sft.update import build_optimizer, learning_rate, update
+from sft.update import trained_groups, update
 
 OVER_LENGTH = "over-max-length"
 _EVALUATED_AT_ONCE = 128  # examples whose pixels are in memory together
@@ -42,6 +44,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     console = console or Console()
     if config.threads:
         torch.set_num_threads(config.threads)
+    require_optimizer(config.optimizer)
     run = RunDir(config.out, resume=resume, loggers=config.loggers)
     checkpoint = run.last_checkpoint() if resume else None
     saved_optimizer, saved = load_training_state(checkpoint) if checkpoint else ({}, {})
@@ -64,7 +67,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     heldout = fitting(heldout, config.eval_data, renderings, config, console)  # first, so that it stays in the cache
     loaded = fitting(loaded, config.data, renderings, config, console)
     examples, domains = loaded.examples, sorted({example.domain for example in (*loaded.examples, *heldout.examples)})
-    optimizer = build_optimizer(model, config)
+    optimizer = build_optimizer(trained_groups(model, config), config, fused=True)
     rng = np.random.default_rng([config.seed, 0])
     stream = ExampleStream([example.thinks for example in examples], config.nothink_ratio, rng)
     if checkpoint:
@@ -81,8 +84,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
             seed_dropout(config.seed, step)
             batch = [renderings.sample(examples[i], nothink=nothink) for i, nothink in stream.draw(config.batch_size)]
             rendered = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step, total)
+            set_learning_rate(optimizer, learning_rate(config, step, total))
             tally, norm = update(model, optimizer, batch, token_budget=config.token_budget, grad_clip=config.grad_clip)
             trained = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""One optimiser update on packed examples, the learning rate, the optimiser.
+"""One optimiser update on packed examples.
 
 Axis suffixes: T target tokens (those with loss) of the examples at hand, laid end to end; D hidden.
 """
@@ -16,6 +16,7 @@ from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack, token_logprobs
 from rollout.transformers_engine import out_of_memory
 from sft.config import SftConfig
+from sft.optimizers import Group
 from sft.packing import first_fit
 from sft.tally import Tally
 
@@ -110,17 +111,8 @@ def update(
     return tally, norm
 
 
-def build_optimizer(model: PreTrainedModel, config: SftConfig) -> torch.optim.AdamW:
-    """AdamW with decoupled weight decay on matrices and none on vectors (norms, biases)."""
+def trained_groups(model: PreTrainedModel, config: SftConfig) -> list[Group]:
+    """What the optimiser updates, with decoupled weight decay on matrices and none on vectors (norms, biases)."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices, vectors = ([p for p in trained if (p.ndim > 1) == wanted] for wanted in (True, False))
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, fused=True)
-
-
-def learning_rate(config: SftConfig, step: int, total: int) -> float:
-    """Rate of the 0-based `step` of `total`: linear warm-up to `lr`, then a cosine down to `min_lr_ratio` of it."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    progress = min(1.0, (step - config.warmup_steps) / max(1, total - config.warmup_steps))
-    return config.lr * (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+    return [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -29,6 +29,7 @@ MAPPED: dict[str, tuple[str, ...]] = {
     "groups_per_step": ("data.train_batch_size", f"{_ACTOR}.ppo_mini_batch_size"),
     "group_size": (f"{_ROLLOUT}.n",),
     "updates_per_step": (f"{_ACTOR}.ppo_mini_batch_size",),
+    "epochs_per_step": (f"{_ACTOR}.ppo_epochs",),
     "rollout": (f"{_ROLLOUT}.name",),
     "vllm.max_sequences": (f"{_ROLLOUT}.max_num_seqs",),
     "vllm.max_length": ("data.max_prompt_length", f"{_ROLLOUT}.max_model_len", f"{_ROLLOUT}.max_num_batched_tokens"),
@@ -59,6 +60,7 @@ MAPPED: dict[str, tuple[str, ...]] = {
     "lr": (f"{_OPTIM}.lr",),
     "warmup_steps": (f"{_OPTIM}.lr_warmup_steps", f"{_OPTIM}.zero_indexed_step"),
     "schedule": (f"{_OPTIM}.min_lr_ratio",),
+    "min_lr_ratio": (f"{_OPTIM}.min_lr_ratio",),
     "weight_decay": (f"{_OPTIM}.weight_decay",),
     "betas": (f"{_OPTIM}.betas",),
     "grad_clip": (f"{_OPTIM}.clip_grad",),
@@ -137,6 +139,9 @@ REFUSED: dict[str, str] = {
     "kl_coef": "the loss that its workers are given computes none yet",
     "kl_estimator": "it goes with kl_coef",
     "reference_decay": "it goes with kl_coef",
+    "decay_ratio": "it goes with schedule: wsd, which verl has not",
+    "optimizer": "8-bit moments have not been run with weights that FSDP2 shards",
+    "max_staleness": "its synchronous trainer, which ours is made of, updates and generates in turn",
     "rollout_batch": "it is the transformers engine's; vLLM has vllm.max_sequences",
     "vllm.max_restarts": "verl does not start a vLLM again that died: the run ends with an error, and --resume goes on",
     "vllm.server": "verl starts its own vLLM servers beside the training workers",
@@ -215,6 +220,8 @@ def _kinds(config: "RlConfig") -> list[str]:
     found = []
     if config.rollout != "vllm":
         found.append(f"rollout is {config.rollout!r}; verl samples with vLLM: set rollout: vllm")
+    if config.schedule not in ("constant", "cosine"):
+        found.append(f"schedule is {config.schedule!r}; verl's RL trainer has constant and cosine")
     if config.device not in ("cpu", "cuda"):
         found.append(f"device is {config.device!r}; expected cuda, or cpu for a test: verl places its workers itself")
     if config.device == "cpu" and "bfloat16" in (config.dtype, config.vllm.dtype, config.verl.master_dtype):

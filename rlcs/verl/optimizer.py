@@ -1,4 +1,4 @@
-"""AdamW as `sft.update.build_optimizer` makes it, in the form in which verl's configuration names optimisers."""
+"""AdamW as `rlcs sft` has it (`sft.update.trained_groups`), in the form in which verl's configuration names optimisers."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -177,6 +177,8 @@ def sft_faults(config: SftConfig) -> list[str]:
         found.append(
             f"verl.nodes is {verl.nodes} and verl.rendezvous {verl.rendezvous}; several nodes need it, one has no use for it"
         )
+    if config.optimizer != "adamw":
+        found.append(f"optimizer is {config.optimizer!r}: 8-bit moments have not been run with weights that FSDP2 shards")
     if config.lora is not None and config.lora.dropout:
         found.append(f"lora.dropout is {config.lora.dropout}, which verl's adapters do not have; set it to 0")
     if config.lora is not None and config.lora.alpha != int(config.lora.alpha):

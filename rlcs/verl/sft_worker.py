@@ -23,7 +23,7 @@ from rlcs.verl.overrides import compose
 from rlcs.verl.sft import SFT_TRAINER
 from rlcs.verl.sft_dataset import ExampleDataset
 from sft.rundir import RunDir
-from sft.update import learning_rate
+from sft.schedule import learning_rate
 
 
 class ExampleTrainer(SFTTrainer):

@@ -113,6 +113,7 @@ def _actor(config: RlConfig) -> dict[str, Any]:
     return {
         "strategy": "fsdp2",
         "ppo_mini_batch_size": config.groups_per_step // config.updates_per_step,
+        "ppo_epochs": config.epochs_per_step,
         "use_dynamic_bsz": True,
         "ppo_max_token_len_per_gpu": config.token_budget,
         "policy_loss": {"loss_mode": NAME},
@@ -136,7 +137,7 @@ def _optimiser(config: RlConfig, lr: float) -> dict[str, Any]:
         "betas": list(config.betas),
         "weight_decay": config.weight_decay,
         "clip_grad": config.grad_clip,
-        **schedule_settings(config.warmup_steps, 1.0 if config.schedule == "constant" else 0.1),
+        **schedule_settings(config.warmup_steps, 1.0 if config.schedule == "constant" else config.min_lr_ratio),
     }
 
 

@@ -95,38 +95,50 @@ def rollouts(out: Path) -> list[dict[str, Any]]:
 def test_a_run_whose_engine_is_killed_in_a_step_ends_as_one_that_was_not_disturbed(
     engine: VllmEngine, coin_policy: Path, coin_problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Generating ahead too, where the engine is killed while the weights that it has to be given again are being trained."""
     monkeypatch.setattr(rlcs.rl, "build_engine", lambda *arguments: engine)
     stream, calls = engine.stream, 0
 
-    def killed_in_its_second_call(*arguments: Any, **options: Any) -> Iterator[Any]:
+    def killed_in_its_third_call(*arguments: Any, **options: Any) -> Iterator[Any]:
         nonlocal calls
         calls += 1
-        victims = engine.process_ids() if calls == 2 else []
+        victims = engine.process_ids() if calls == 3 else []
         for group in stream(*arguments, **options):
             yield group
             while victims:  # the first group is there, others are under way
                 os.kill(victims.pop(), signal.SIGKILL)
 
-    found = {}
-    for name in ("undisturbed", "killed"):
-        if name == "killed":
-            engine.stream = killed_in_its_second_call  # type: ignore[method-assign]
-        fixed = {"model": str(coin_policy), "problems": str(coin_problems), "out": str(tmp_path / name), "steps": 3}
-        path = config(tmp_path, **fixed, groups_per_step=6, group_size=4, lr=0.003, sampler="uniform", loggers=[])
-        rlcs_cli("rl", path, "rollout=vllm", *BUDGETS)
-        metrics = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        found[name] = rollouts(tmp_path / name), metrics
-    assert engine.restarts == 1 and calls == 3
-    (rows, metrics), (rows_killed, metrics_killed) = found["undisturbed"], found["killed"]
-    assert len(rows) == 3 * 6 * 4
-    for one, other in zip(rows, rows_killed, strict=True):
-        assert {**one, "mean_logprob": 0, "advantage": 0} == {**other, "mean_logprob": 0, "advantage": 0}
-        assert one["mean_logprob"] == pytest.approx(other["mean_logprob"], abs=1e-4)
-    for one, other in zip(metrics, metrics_killed, strict=True):
-        assert one.keys() == other.keys()
-        for name in ("reward", "pass_rate", "response_length", "groups_trained", "entropy", "policy/grad_norm", "policy/loss"):
-            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5)
-        assert other["policy/logprob_gap_max"] < 1e-2
+    for staleness in (0, 1):
+        found, calls = {}, 0
+        for name in ("undisturbed", "killed"):
+            engine.stream = stream if name == "undisturbed" else killed_in_its_third_call  # type: ignore[method-assign]
+            out = tmp_path / f"{name}-{staleness}"
+            fixed = {"model": str(coin_policy), "problems": str(coin_problems), "out": str(out), "steps": 3}
+            path = config(tmp_path, **fixed, groups_per_step=6, group_size=4, lr=0.003, sampler="uniform", loggers=[])
+            rlcs_cli("rl", path, "rollout=vllm", f"max_staleness={staleness}", *BUDGETS)
+            metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+            found[name] = rollouts(out), metrics
+        assert engine.restarts == 1 + staleness and calls == 3
+        (rows, metrics), (rows_killed, metrics_killed) = found["undisturbed"], found["killed"]
+        assert len(rows) == 3 * 6 * 4
+        for one, other in zip(rows, rows_killed, strict=True):
+            assert {**one, "mean_logprob": 0, "advantage": 0} == {**other, "mean_logprob": 0, "advantage": 0}
+            assert one["mean_logprob"] == pytest.approx(other["mean_logprob"], abs=1e-4)
+        for one, other in zip(metrics, metrics_killed, strict=True):
+            assert one.keys() == other.keys()
+            for name in (
+                "reward",
+                "pass_rate",
+                "response_length",
+                "groups_trained",
+                "entropy",
+                "policy/grad_norm",
+                "policy/loss",
+            ):
+                assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5)
+            if other["staleness/max"] == 0:
+                assert other["policy/logprob_gap_max"] < 1e-2
+        assert [row["staleness/max"] for row in metrics_killed] == [0, staleness, staleness]
 
 
 def test_rollouts_in_half_precision_are_corrected_by_capped_importance_weights(

@@ -253,6 +253,47 @@ def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(samples
     assert metrics[3]["trained_tokens"] == metrics[1]["trained_tokens"]
 
 
+@pytest.mark.parametrize("old_logprobs", ["rollout", "trainer"])
+def test_every_pass_over_a_step_divides_it_anew_and_is_held_to_the_policy_before_the_first(
+    samples: list[TrainSample], old_logprobs: str
+) -> None:
+    config = settings(updates_per_step=2, epochs_per_step=3, lr=1e-3, old_logprobs=old_logprobs)
+    learner, rng = Learner(fresh_model(), config), np.random.default_rng(0)
+    drawn: list[np.ndarray] = []
+    parts = learner._parts
+    learner._parts = lambda count, rng: drawn.extend(parts(count, rng)) or drawn[-2:]  # type: ignore[method-assign,func-returns-value]
+    metrics = learner.update(samples, 0, rng)
+    assert max(int(state["step"]) for state in learner.optimizer.state.values()) == 6
+    passes = [sorted(np.concatenate(drawn[first : first + 2]).tolist()) for first in (0, 2, 4)]
+    assert passes == [list(range(len(samples)))] * 3
+    assert len({tuple(part.tolist()) for part in drawn}) > 2
+    assert metrics["trained_tokens"] == 3 * sum(len(sample.rollout_logprobs) for sample in samples)
+    # With the log-probabilities of the latest policy below the ratio this would be 0 in every update.
+    distance = [metrics[f"update/{number}/approx_kl"] for number in range(1, 7)]
+    assert distance[0] < 1e-6 < min(distance[1:]) and distance[-1] > distance[1]
+    assert metrics["approx_kl"] == pytest.approx(np.mean(distance), rel=0.2)
+    assert metrics["loss"] == pytest.approx(np.mean([metrics[f"update/{number}/loss"] for number in range(1, 7)]))
+
+
+def test_two_passes_are_two_updates_of_which_the_second_is_off_policy(samples: list[TrainSample]) -> None:
+    """The same by hand: two learners' updates on the same samples, log-probabilities of the rollout below both ratios."""
+    models = fresh_model(), fresh_model()
+    Learner(models[0], settings(epochs_per_step=2, lr=1e-3)).update(samples, 0, np.random.default_rng(0))
+    learner = Learner(models[1], settings(lr=1e-3))
+    for _ in range(2):
+        metrics = learner.update(samples, 0, np.random.default_rng(0))
+    assert "update/1/approx_kl" not in metrics and metrics["approx_kl"] > 1e-6
+    first, second = models[0].state_dict(), models[1].state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_later_passes_are_clipped_as_the_policy_moves(samples: list[TrainSample]) -> None:
+    config = settings(epochs_per_step=4, lr=1e-2, clip_low=0.05, clip_high=0.05)
+    metrics = Learner(fresh_model(), config).update(samples, 0, np.random.default_rng(0))
+    clipped = [metrics[f"update/{n}/clip_fraction_low"] + metrics[f"update/{n}/clip_fraction_high"] for n in range(1, 5)]
+    assert clipped[0] == 0 < min(clipped[1:])
+
+
 def test_updates_raise_the_probability_of_the_better_response(samples: list[TrainSample]) -> None:
     model = fresh_model()
     learner = Learner(model, settings(lr=1e-3))
@@ -282,10 +323,9 @@ def test_log_probabilities_must_match_the_trained_tokens(samples: list[TrainSamp
         TrainSample(samples[0].encoded, samples[0].rollout_logprobs[:-1], 1.0)
 
 
-def test_learning_rate_warms_up_and_decays_as_configured() -> None:
+def test_learning_rate_is_that_of_the_step_among_the_runs() -> None:
     config = settings(lr=1.0, warmup_steps=4, steps=104, schedule="cosine")
-    assert [learning_rate(config, step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert learning_rate(config, 4) == 1.0
+    assert [learning_rate(config, step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert learning_rate(config, 54) == pytest.approx(0.55)
     assert learning_rate(config, 104) == pytest.approx(0.1)
     assert learning_rate(settings(lr=1.0, warmup_steps=0), 999) == 1.0

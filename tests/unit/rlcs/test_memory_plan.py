@@ -38,6 +38,7 @@ from rollout.lora import add_adapters
 from rollout.shared_prefix import SharedPrefixCache
 from rollout.transformers_engine import TransformersEngine
 from sft.config import LoraConfig, SftConfig
+from sft.optimizers import build_optimizer
 
 ROOT = Path(__file__).parents[3]
 NANO = ROOT / "assets" / "nano"
@@ -106,10 +107,14 @@ def test_parameters_gradients_and_optimiser_are_counted_exactly(build: Any, dtyp
     skeleton = Architecture.of(model.config)
     trained = Trained.of(skeleton, None, dtype.itemsize)
     assert skeleton.parameters == sum(parameter.numel() for parameter in model.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    sum(parameter.float().square().sum() for parameter in model.parameters()).backward()
+    config = RlConfig(model="m", problems="p", out="o")  # type: ignore[arg-type]
+    optimizer = build_optimizer([{"params": list(model.parameters())}], config, fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    assert trained.gradients == sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
+    copies = [master for group in optimizer.param_groups for master in group["params"] if dtype == torch.bfloat16]
+    assert trained.copies == sum(master.nbytes for master in copies)
+    assert trained.gradients == 4 * skeleton.parameters
     assert trained.optimizer == sum(value.nbytes for state in optimizer.state.values() for value in state.values())
 
 
@@ -310,9 +315,22 @@ def test_what_does_not_fit_is_warned_of_with_a_mend() -> None:
     assert "warning" in screen.getvalue()
 
 
-def test_steps_of_a_pure_bfloat16_run_are_warned_of() -> None:
-    assert any("round to nothing" in warning for warning in rl_memory(rl(dtype="bfloat16"), 100).warnings)
-    assert not rl_memory(rl(dtype="bfloat16", lora=LoraConfig()), 100).warnings
+def test_float32_copies_and_moments_of_eight_bits_are_in_the_plan() -> None:
+    """Of each of n numbers: 4 bytes of a copy, and 8 of moments or 2."""
+    half, float32 = (sizes(rl_memory(rl(dtype=dtype), 100)) for dtype in ("bfloat16", "float32"))
+    lean = sizes(rl_memory(rl(dtype="bfloat16", optimizer="adamw_8bit"), 100))
+    n = half["weights"] / 2
+    assert (half["optimiser"] - float32["optimiser"]) / n == pytest.approx(4)
+    assert (half["optimiser"] - lean["optimiser"]) / n == pytest.approx(6, rel=0.01)
+    lora = sizes(rl_memory(rl(dtype="bfloat16", lora=LoraConfig()), 100))
+    assert lora["optimiser"] == sizes(rl_memory(rl(lora=LoraConfig()), 100))["optimiser"]  # adapters are float32 anyway
+
+
+def test_an_engine_that_generates_beside_the_update_has_weights_and_memory_of_its_own() -> None:
+    plan, ahead = rl_memory(rl(), 100), rl_memory(rl(max_staleness=1), 100)
+    part = sizes(plan)
+    passing, generating = part["activations"] + part["logits"] + part["vision tower"], part["KV cache"] + part["sampling"]
+    assert ahead.total - plan.total == pytest.approx(part["weights"] + min(passing, generating))
 
 
 def test_a_model_without_checkpoint_and_description_is_named(tmp_path: Path) -> None:

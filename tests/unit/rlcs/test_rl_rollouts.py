@@ -11,9 +11,10 @@ from rich.console import Console
 
 from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
+from rlcs.generation import draw_budgets
 from rlcs.problems import Problem
 from rlcs.progress import SignalWatch, mismatch_notice
-from rlcs.rl import advantages_of, build_sampler, draw_budgets, train_samples
+from rlcs.rl import advantages_of, build_sampler, train_samples
 from rlcs.rl_config import DifficultyConfig, RlConfig
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import SAMPLERS, CurriculumSampler, options

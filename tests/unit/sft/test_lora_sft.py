@@ -17,10 +17,11 @@ from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
 from rollout.lora import ADAPTER, plain_state_dict
 from sft.config import SftConfig
+from sft.optimizers import build_optimizer
 from sft.policy import refuse_unknown_family, trained_policy
 from sft.rendering import Renderings
 from sft.train import run_sft
-from sft.update import Sample, build_optimizer, update
+from sft.update import Sample, trained_groups, update
 
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.2}
 STEADY = {"batch_size": 6, "nothink_ratio": 0.0, "lora": {**LORA, "dropout": 0.0}, "lr": 1e-2}
@@ -128,7 +129,7 @@ def samples(renderer: ChatRenderer, lines: list[Line], write: Write) -> list[Sam
 
 def gradients(model: PreTrainedModel, samples: list[Sample]) -> dict[str, torch.Tensor]:
     config = SftConfig(model="m", data="d", out="o", lr=1e-9)  # type: ignore[arg-type]
-    update(model, build_optimizer(model, config), samples, token_budget=200, grad_clip=1e9)
+    update(model, build_optimizer(trained_groups(model, config), config, fused=True), samples, token_budget=200, grad_clip=1e9)
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

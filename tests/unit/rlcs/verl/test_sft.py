@@ -24,6 +24,7 @@ NANO = Path(__file__).parents[4] / "assets" / "nano"
 BASE = {"engine": "verl", "model": str(NANO), "data": "sft.jsonl", "out": "run", "token_budget": 8192}
 GPU = {**BASE, "device": "cuda", "dtype": "bfloat16", "verl": {"gpus_per_node": 8}}
 READ_BY_OUR_DATASET = {"epochs", "steps", "cache_mb", "style", "nothink_ratio"}
+READ_BY_OUR_WORKER = {"schedule", "decay_ratio"}  # rates are those of `sft.schedule`, whatever verl's would be
 OF_THE_RUN_DIRECTORY = {"engine", "log_every", "loggers"}
 CHANGES: dict[str, tuple[dict[str, Any], Any, set[str]]] = {
     "model": (BASE, "elsewhere", {"model.path"}),
@@ -46,7 +47,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, set[str]]] = {
     "save_every": (BASE, 7, {"trainer.save_freq"}),
     "keep_checkpoints": (BASE, 7, {"trainer.max_ckpt_to_keep"}),
 }
-ELSEWHERE = {"device", "threads", "lora", "verl"}  # tests of their own
+ELSEWHERE = {"device", "threads", "lora", "verl", "optimizer"}  # tests of their own
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -64,7 +65,9 @@ def settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_field_has_its_place() -> None:
-    assert CHANGES.keys() | READ_BY_OUR_DATASET | OF_THE_RUN_DIRECTORY | ELSEWHERE == set(SftConfig.model_fields)
+    assert CHANGES.keys() | READ_BY_OUR_DATASET | READ_BY_OUR_WORKER | OF_THE_RUN_DIRECTORY | ELSEWHERE == set(
+        SftConfig.model_fields
+    )
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -127,6 +130,7 @@ def test_threads_and_the_platform_go_into_the_environment() -> None:
         ({**BASE, "verl": {"nodes": 2}}, "several nodes need it"),
         ({**GPU, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}, "set it to 0"),
         ({**GPU, "lora": {"rank": 4, "alpha": 8.5}}, "whole number"),
+        ({**GPU, "optimizer": "adamw_8bit"}, "weights that FSDP2 shards"),
     ],
 )
 def test_what_verl_cannot_run_is_refused_with_the_mend(values: dict[str, Any], message: str) -> None:
@@ -151,7 +155,8 @@ def test_a_rendezvous_is_a_host_and_a_port() -> None:
 
 def test_weights_decay_as_our_own_optimiser_makes_them() -> None:
     from rlcs.verl.optimizer import MatrixDecayAdamW
-    from sft.update import build_optimizer
+    from sft.optimizers import build_optimizer
+    from sft.update import trained_groups
 
     def model() -> torch.nn.Module:
         torch.manual_seed(0)
@@ -160,7 +165,7 @@ def test_weights_decay_as_our_own_optimiser_makes_them() -> None:
     config = SftConfig.model_validate({**BASE, "weight_decay": 0.5, "lr": 0.1})
     ours, verls = model(), model()
     optimisers = [
-        build_optimizer(ours, config),  # type: ignore[arg-type]
+        build_optimizer(trained_groups(ours, config), config, fused=True),  # type: ignore[arg-type]
         MatrixDecayAdamW(verls.parameters(), lr=0.1, betas=config.betas, weight_decay=0.5),
     ]
     for _ in range(3):
