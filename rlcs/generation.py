@@ -141,7 +141,7 @@ class GroupSource:
 
     def metrics(self, step: int, rollouts: ScoredRollouts, clock: Clock) -> dict[str, float]:
         """Updates by which the rollouts' policy was behind (`staleness/`); of the step that `clock` times, the seconds in which
-        the learner waited for rollouts and those in which the engine generated none, and both as shares of it (`idle/`).
+        the learner waited for rollouts and those in which the engine generated none, and both as shares of it (`time/`).
         """
         end = time.perf_counter()
         whole = max(end - clock.began, 1e-9)
@@ -154,7 +154,7 @@ class GroupSource:
             "staleness/mean": float(np.mean(behind)),
             "staleness/max": float(max(behind)),
             **{f"seconds/{name}_idle": seconds for name, seconds in idle.items()},
-            **{f"idle/{name}": seconds / whole for name, seconds in idle.items()},
+            **{f"time/{name}_idle": seconds / whole for name, seconds in idle.items()},
         }
 
     def state_dict(self, version: int) -> dict[str, Any]:

@@ -107,9 +107,9 @@ def test_metrics_say_how_old_rollouts_are_and_who_waited(renderer: ChatRenderer,
             source._under_way.result()
             found = source.metrics(step, rollouts, clock)
             assert found["staleness/mean"] == found["staleness/max"] == step
-            whole = found["seconds/learner_idle"] / found["idle/learner"]
-            assert found["idle/engine"] == pytest.approx(found["seconds/engine_idle"] / whole)
-            assert found["idle/engine"] < 1  # it generated within this step
+            whole = found["seconds/learner_idle"] / found["time/learner_idle"]
+            assert found["time/engine_idle"] == pytest.approx(found["seconds/engine_idle"] / whole)
+            assert found["time/engine_idle"] < 1  # it generated within this step
             # The learner waited for the first step's rollouts only.
             assert (found["seconds/learner_idle"] >= clock.parts["generate"]) == (step == 0)
 
