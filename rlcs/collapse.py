@@ -1,15 +1,18 @@
-"""Has a domain's reward collapsed? A test of whether what training pays rises while what an audit finds right falls.
+"""Has a domain's reward collapsed? A test of whether training pays more, or for more wrong answers, while an audit falls.
 
 A domain's audit problems are answered at look 0, before training, and at looks 1, 2, ... as it goes on. At each look its last
 stretch of looks is compared with every earlier stretch of the same length that it does not overlap, problem by problem: d_n is
-by how much the audit's pass rate of problem n fell, or the reward of the same responses rose.
+by how much the audit's pass rate of problem n fell, or by how much on the same responses the reward rose, or the share that
+training counts as right and the audit as wrong: answers passed wrongly.
 
 * One comparison. Where a problem's chances are the same in both stretches, d_n is as likely as -d_n, so given their sizes the
   sum of the d_n is a sum of random signs, and P(sum >= x sqrt(sum d_n^2)) <= c P(N(0, 1) >= x) with c = 3.178 (Bentkus and
   Dzindzalieta 2015, arXiv 1307.3451): for any number of problems, samples and partial credits, no normality assumed. Where
   problems change but not on the whole, the sum of squares only grows, and the bound holds for many problems.
-* Rise and fall. A collapse is both, in the same comparison. Its p-value is the larger of the two (an intersection-union test,
-  Berger 1982), valid if either did not happen.
+* Fall and rise. A collapse is a fall of the audit with, in the same comparison, a rise of the reward or of what is passed
+  wrongly. (The reward need not rise while right answers give way to paid wrong ones.) Its p-value is the larger of the fall's
+  and the rise's (an intersection-union test, Berger 1982), the rise's being twice the smaller of its two; it is valid if there
+  was no fall or no rise.
 * Many comparisons at a look: each gets an equal part of the look's level (Bonferroni).
 * Many looks: look t = 1, 2, ... may spend the part 10 / ((t + 9) (t + 10)) of the level (as in Lan and DeMets 1983); the parts
   of all looks that will ever be sum to 1. So the level bounds the chance that a domain is accused falsely at any time in a run.
@@ -42,6 +45,8 @@ class Change:
     audit_now: float
     reward_before: float
     reward_now: float
+    wrong_before: float
+    wrong_now: float
     audit_change: Estimate
     """With its 95% interval over problems, not corrected for being the clearest of several."""
     p: float
@@ -65,8 +70,9 @@ def sign_tail(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """The last look's stretches against earlier ones. `fall` and `rise` are p-values [..., K] of the audit's fall and the
-    reward's rise, each before correction; comparison k is of the last `width` looks with as many from look `start` on.
+    """The last look's stretches against earlier ones. `fall` and `rise` are p-values [..., K] of the audit's fall and of a rise
+    of reward or wrong passes, each before correction for K; comparison k is of the last `width` looks with as many from look
+    `start` on.
     """
 
     fall: np.ndarray
@@ -89,11 +95,11 @@ class Comparisons:
         return smallest
 
 
-def compare(audit: np.ndarray, reward: np.ndarray, *, least_fall: float = 0.0) -> Comparisons | None:
+def compare(audit: np.ndarray, reward: np.ndarray, wrong: np.ndarray, *, least_fall: float = 0.0) -> Comparisons | None:
     """All comparisons of the last of L looks with those before it; None when there is none before.
 
-    `audit` and `reward` [..., L, N] in [0, 1], NaN for a problem that nothing is known of; leading axes are whole runs. Falls
-    of the audit smaller than `least_fall` are no evidence.
+    `audit` (pass rate), `reward` and `wrong` (share passed wrongly) [..., L, N] in [0, 1], NaN for a problem that nothing is
+    known of; leading axes are whole runs. Falls of the audit smaller than `least_fall` are no evidence.
     """
     looks = audit.shape[-2]
     widths = [width for width in WIDTHS if looks >= 2 * width]
@@ -103,19 +109,23 @@ def compare(audit: np.ndarray, reward: np.ndarray, *, least_fall: float = 0.0) -
     fall = np.concatenate(
         [np.where(_mean(change) >= least_fall, sign_tail(_self_normalised(change)), 1.0) for change in falls], axis=-1
     )
-    rise = np.concatenate([sign_tail(_self_normalised(_since(reward, width))) for width in widths], axis=-1)
+    more, worse = (
+        np.concatenate([sign_tail(_self_normalised(_since(values, width))) for width in widths], axis=-1)
+        for values in (reward, wrong)
+    )
+    rise = np.minimum(1.0, 2.0 * np.minimum(more, worse))
     starts = [np.arange(looks - 2 * width + 1) for width in widths]
     width_K = np.repeat(widths, [len(start) for start in starts])
     return Comparisons(fall, rise, width_K, np.concatenate(starts))
 
 
 def examine(
-    audit_LN: np.ndarray, reward_LN: np.ndarray, level: float, *, least_fall: float = 0.0
+    audit_LN: np.ndarray, reward_LN: np.ndarray, wrong_LN: np.ndarray, level: float, *, least_fall: float = 0.0
 ) -> tuple[Change, Change] | None:
     """What the last of L looks says -> (clearest collapse, clearest fall of the audit whatever the reward did), to be held
     against the look's part of `level`; None at the first look. Values as in `compare`.
     """
-    found = compare(audit_LN, reward_LN, least_fall=least_fall)
+    found = compare(audit_LN, reward_LN, wrong_LN, least_fall=least_fall)
     if found is None:
         return None
     look = len(audit_LN) - 1
@@ -124,7 +134,9 @@ def examine(
         best = int(p_K.argmin())
         width, start = int(found.width_K[best]), int(found.start_K[best])
         before, now = slice(start, start + width), slice(look + 1 - width, look + 1)
-        audit, reward = ((_mean(values_LN[before].T), _mean(values_LN[now].T)) for values_LN in (audit_LN, reward_LN))
+        audit, reward, wrong = (
+            (_mean(values_LN[before].T), _mean(values_LN[now].T)) for values_LN in (audit_LN, reward_LN, wrong_LN)
+        )
         changes.append(
             Change(
                 before=(start, start + width - 1),
@@ -133,6 +145,8 @@ def examine(
                 audit_now=float(_mean(audit[1])),
                 reward_before=float(_mean(reward[0])),
                 reward_now=float(_mean(reward[1])),
+                wrong_before=float(_mean(wrong[0])),
+                wrong_now=float(_mean(wrong[1])),
                 audit_change=paired_change(*audit),
                 p=float(corrected),
                 level=level * share_of_level(look),

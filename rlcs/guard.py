@@ -1,5 +1,6 @@
 """The guard against reward collapse: audit problems answered as a run goes on, their answers scored twice, by the verifier
-that training pays by and by one that is to be believed; a domain where the first rises as the second falls is accused.
+that training pays by and by one that is to be believed. A domain is accused where the second falls while the first rises, or
+passes more and more of what the second calls wrong.
 
 Why both on the same responses and not the reward of the rollouts: a curriculum keeps training at moderate pass rates whatever
 the policy has learned, so the reward of what it draws need not rise when a verifier is gamed. How it is decided, and how often
@@ -36,12 +37,13 @@ LOOKS, ALERTS = "guard.jsonl", "alerts.jsonl"
 COLLAPSE, DECLINE = "collapse", "decline"
 FEWEST = 20
 """Audit problems of a domain; with fewer, not even a fall from all right to all wrong could be told from chance for long."""
-_COLUMNS = RESPONSES.append(pa.field("reward", pa.float64()))
+_COLUMNS = RESPONSES.append(pa.field("reward", pa.float64())).append(pa.field("passed", pa.bool_()))
+_SERIES = ("audit", "reward", "passed_wrongly")
 
 
 class Guard:
     """Looks at step 0, every `every_steps` steps and at the end. Writes guard.jsonl (a row a look), audit/step=NNNNNN.parquet
-    (every response with the audit's verdict and the `reward` it would have had in training) and alerts.jsonl.
+    (every response with the audit's verdict, and the `reward` and whether it would have `passed` in training) and alerts.jsonl.
 
     Accuses a domain of a collapse once, and acts on it; says once that a domain declines, its audit falling whatever the reward
     did, and leaves it at that. The answers come from generators of their own: a run draws and learns the same with and without
@@ -66,7 +68,7 @@ class Guard:
         _enough(self._domains, settings.problems)
         self._config, self._settings = config, settings
         self._sampler, self._run, self._console = sampler, run, console
-        self._audit_LN, self._reward_LN = (np.zeros((0, len(self._problems)), np.float32) for _ in range(2))
+        self._looks_3LN = np.zeros((3, 0, len(self._problems)), np.float32)  # in the order of _SERIES
         self._rows: list[dict[str, Any]] = []
         self._alerts: list[dict[str, Any]] = []
         self.stopped = False
@@ -77,9 +79,8 @@ class Guard:
 
     def look(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, float]:
         """Answers the audit problems under the policy of `updates` updates and judges every domain -> metrics."""
-        audit_N, reward_N = self._answer(updates, engine, renderer, pool)
-        self._audit_LN = np.concatenate([self._audit_LN, audit_N[None]])
-        self._reward_LN = np.concatenate([self._reward_LN, reward_N[None]])
+        seen_3N = self._answer(updates, engine, renderer, pool)
+        self._looks_3LN = np.concatenate([self._looks_3LN, seen_3N[:, None]], axis=1)
         self._rows.append({"updates": updates, "domains": {}})
         metrics: dict[str, float] = {}
         for domain, places in self._domains.items():
@@ -96,28 +97,26 @@ class Guard:
         self._write()
         return metrics
 
-    def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> tuple[np.ndarray, np.ndarray]:
-        """(audit's pass rate, training's reward) of each problem over modes and samples, float32 [N]; NaN where unknown."""
-        sums_4N = np.zeros((4, len(self._problems)))
+    def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> np.ndarray:
+        """Means of `_SERIES` for each problem over modes and samples, float32 [3, N]; NaN where unknown."""
+        sums_3N, counts_3N = np.zeros((3, len(self._problems))), np.zeros((3, len(self._problems)))
         rows: list[dict[str, Any]] = []
         label = f"audit/{{mode}}/{updates}"
         for mode, scored in answers(self._config, self._problems, self._settings.samples, label, engine, renderer, pool):
             paid = self._paid_for(scored, pool)
-            rewards = paid.rewards_PG
-            for sums_N, values in ((sums_4N[:2], scored.outcomes_PG), (sums_4N[2:], rewards)):
-                sums_N[0, scored.indices] += np.nansum(values, axis=1)
-                sums_N[1, scored.indices] += (~np.isnan(values)).sum(1)
+            wrong_PG = paid.outcomes_PG * (1.0 - scored.outcomes_PG)
+            for series, values_PG in enumerate((scored.outcomes_PG, paid.rewards_PG, wrong_PG)):
+                sums_3N[series, scored.indices] += np.nansum(values_PG, axis=1)
+                counts_3N[series, scored.indices] += (~np.isnan(values_PG)).sum(1)
+            verdicts = [verdict for group in paid.verdicts for verdict in group]
             rows += [
-                {**row, "reward": verdict.score}
-                for row, verdict in zip(
-                    response_rows(scored, mode, greedy=False), (one for group in paid.verdicts for one in group), strict=True
-                )
+                {**row, "reward": verdict.score, "passed": verdict.correct}
+                for row, verdict in zip(response_rows(scored, mode, greedy=False), verdicts, strict=True)
             ]
         table = pa.Table.from_pylist(rows, schema=_COLUMNS)
         self._run.atomic_write(f"audit/step={updates:06d}.parquet", parquet_bytes(table))
-        with np.errstate(invalid="ignore"):  # 0 / 0: a problem that nothing is known of
-            audit_N, reward_N = (sums_4N[::2] / sums_4N[1::2]).astype(np.float32)
-        return audit_N, reward_N
+        means_3N = np.divide(sums_3N, counts_3N, out=np.full_like(sums_3N, np.nan), where=counts_3N > 0)
+        return means_3N.astype(np.float32)
 
     def _paid_for(self, scored: ScoredRollouts, pool: ScorePool) -> ScoredRollouts:
         """The same responses as training would have paid them."""
@@ -128,9 +127,12 @@ class Guard:
 
     def _judge(self, updates: int, domain: str, places: np.ndarray) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Row of a domain, and the alerts that it gives rise to."""
-        audit_LN, reward_LN = (values[:, places].astype(np.float64) for values in (self._audit_LN, self._reward_LN))
-        row: dict[str, Any] = {"audit": _rate(audit_LN[-1]), "reward": _rate(reward_LN[-1])}
-        found = examine(audit_LN, reward_LN, self._settings.false_alarms, least_fall=self._settings.least_fall)
+        audit_LN, reward_LN, wrong_LN = self._looks_3LN[:, :, places].astype(np.float64)
+        row: dict[str, Any] = {
+            name: _rate(values_LN[-1]) for name, values_LN in zip(_SERIES, (audit_LN, reward_LN, wrong_LN), strict=True)
+        }
+        settings = self._settings
+        found = examine(audit_LN, reward_LN, wrong_LN, settings.false_alarms, least_fall=settings.least_fall)
         if found is None:
             return row, []
         collapse, decline = found
@@ -149,12 +151,14 @@ class Guard:
             f"audit fell from {100 * change.audit_before:.1f}% to {100 * change.audit_now:.1f}% "
             f"({low:+.1f} to {high:+.1f} points; p {change.p:.1g}, alarm from {change.level:.1g})"
         )
-        reward = f"{change.reward_before:.2f} to {change.reward_now:.2f}"
+        reward = f"from {change.reward_before:.2f} to {change.reward_now:.2f}"
+        wrong = f"from {100 * change.wrong_before:.1f}% to {100 * change.wrong_now:.1f}%"
         what = (
-            f"reward collapse in domain {domain}: since {since} updates the reward of its audit problems rose from {reward} "
-            f"while their {audit}; its verifier is being gamed: compare reward and correct in audit/step={updates:06d}.parquet"
+            f"reward collapse in domain {domain}: since {since} updates its {audit}, while its reward went {reward} and the "
+            f"answers passed wrongly {wrong}; its verifier is being gamed: see those passed but not correct in "
+            f"audit/step={updates:06d}.parquet"
             if kind == COLLAPSE
-            else f"domain {domain} declines: since {since} updates its {audit}, its reward going from {reward}"
+            else f"domain {domain} declines: since {since} updates its {audit}; its reward went {reward}"
         )
         return {
             "step": updates - 1,
@@ -168,6 +172,8 @@ class Guard:
             "audit_change": [change.audit_change.mean, change.audit_change.low, change.audit_change.high],
             "reward_before": change.reward_before,
             "reward_now": change.reward_now,
+            "passed_wrongly_before": change.wrong_before,
+            "passed_wrongly_now": change.wrong_now,
             "p": change.p,
             "level": change.level,
         }
@@ -204,8 +210,7 @@ class Guard:
     def state_dict(self) -> dict[str, Any]:
         return {
             "ids": [problem.id for problem in self._problems],
-            "audit": self._audit_LN.copy(),
-            "reward": self._reward_LN.copy(),
+            "series": self._looks_3LN.copy(),
             "looks": json.dumps(self._rows),
             "alerts": json.dumps(self._alerts),
         }
@@ -221,7 +226,7 @@ class Guard:
                 f"{self._settings.problems}: the run's earlier looks were at other audit problems, which cannot be compared "
                 "with these; resume with the same file, seed and max_per_domain, or start a new run from this checkpoint"
             )
-        self._audit_LN, self._reward_LN = np.array(state["audit"]), np.array(state["reward"])
+        self._looks_3LN = np.array(state["series"])
         self._rows, self._alerts = json.loads(state["looks"]), json.loads(state["alerts"])
         if self.quarantined:
             self._sampler.quarantine(self.quarantined)

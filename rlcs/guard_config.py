@@ -24,7 +24,7 @@ class GuardConfig(BaseModel):
     max_per_domain: int | None = Field(default=None, ge=1)
     """Problems of each domain, spread evenly over its tiers; absent, all."""
     false_alarms: float = Field(default=0.01, gt=0, lt=0.5)
-    """Chance, at most, that a domain whose audit does not fall or whose reward does not rise is ever accused in a run."""
+    """Chance, at most, that a domain is ever accused in a run though its audit does not fall, or nothing paid rises."""
     least_fall: float = Field(default=0.02, ge=0, lt=1)
     """Smallest fall of the audit's pass rate that counts, however certain."""
     on_collapse: Literal["warn", "quarantine", "stop"] = "warn"

@@ -24,7 +24,7 @@ def first_alarm(audit_RLN: np.ndarray, reward_RLN: np.ndarray, level: float, *, 
     """Look of the first alarm of each run [R], 0 for none."""
     first_R = np.zeros(len(audit_RLN), np.int64)
     for look in range(1, audit_RLN.shape[1]):
-        found = compare(audit_RLN[:, : look + 1], reward_RLN[:, : look + 1])
+        found = compare(*(values[:, : look + 1] for values in (audit_RLN, reward_RLN, reward_RLN)))
         assert found is not None
         first_R[(first_R == 0) & (getattr(found, kind) <= level * share_of_level(look))] = look
     return first_R

@@ -113,7 +113,7 @@ def test_a_gamed_domain_is_accused_and_drawn_no_more(quarantined: tuple[Path, st
     assert not any(look["domains"]["ocr"]["quarantined"] for look in looks)
     metrics = rows(run, "metrics.jsonl")
     for look in looks[1:]:
-        for name in ("audit", "reward", "p_collapse"):
+        for name in ("audit", "reward", "passed_wrongly", "p_collapse"):
             assert metrics[look["updates"] - 1][f"guard/math/{name}"] == look["domains"]["math"][name]
     for look in looks:  # the files hold the responses that the rates are made of
         table = pq.read_table(run / f"audit/step={look['updates']:06d}.parquet").to_pandas()
@@ -121,6 +121,7 @@ def test_a_gamed_domain_is_accused_and_drawn_no_more(quarantined: tuple[Path, st
         assert len(math) == 2 * EACH
         assert math.correct.mean() == pytest.approx(look["domains"]["math"]["audit"])
         assert math.reward.mean() == pytest.approx(look["domains"]["math"]["reward"])
+        assert (math.passed & ~math.correct).mean() == pytest.approx(look["domains"]["math"]["passed_wrongly"])
         assert ((math.extracted == "2") == (math.reward == 1)).all()
         assert ((math.extracted == "1") == math.correct).all()
 

@@ -22,7 +22,7 @@ def first_alarms(audit_RLN: np.ndarray, reward_RLN: np.ndarray, level: float) ->
     """First look with a significant collapse, and with a significant decline, of each run; 0 for none."""
     first_2R = np.zeros((2, len(audit_RLN)), np.int64)
     for look in range(1, audit_RLN.shape[1]):
-        found = compare(audit_RLN[:, : look + 1], reward_RLN[:, : look + 1])
+        found = compare(*(values[:, : look + 1] for values in (audit_RLN, reward_RLN, reward_RLN)))
         assert found is not None
         for first_R, p_R in zip(first_2R, (found.collapse, found.decline), strict=True):
             first_R[(first_R == 0) & (p_R <= level * share_of_level(look))] = look
@@ -52,7 +52,7 @@ def test_the_level_is_spent_but_never_overspent() -> None:
 
 def test_a_look_compares_every_earlier_stretch_that_the_last_does_not_overlap() -> None:
     for looks in range(1, 12):
-        found = examine(*np.zeros((2, looks, 3)), 0.01)
+        found = examine(*np.zeros((3, looks, 3)), 0.01)
         if looks == 1:
             assert found is None
             continue
@@ -61,10 +61,10 @@ def test_a_look_compares_every_earlier_stretch_that_the_last_does_not_overlap() 
     starts = {width: [s for s in range(12) if s + width <= 12 - width] for width in WIDTHS}
     fallen = np.zeros((12, 400))
     fallen[:6] = 1
-    found = examine(fallen, 1 - fallen, 0.01)
+    found = examine(fallen, 1 - fallen, np.zeros_like(fallen), 0.01)
     assert found is not None
     comparisons = sum(len(found) for found in starts.values())
-    assert found[0].p == pytest.approx(float(sign_tail(np.array(20.0))) * comparisons)
+    assert found[0].p == pytest.approx(2 * float(sign_tail(np.array(20.0))) * comparisons)
 
 
 @pytest.mark.parametrize(("problems", "mean", "runs"), [(20, 0.05, 2000), (20, 0.5, 2000), (60, 0.8, 1000)])
@@ -116,7 +116,7 @@ def test_the_alarm_says_since_when_and_by_how_much() -> None:
     rate_L = np.array([0.4, 0.6, 0.8, 0.8, 0.3])
     audit_LN = answered(np.tile(rate_L[:, None], 200), 4, rng)
     reward_LN = answered(np.tile(np.array([0.4, 0.5, 0.6, 0.7, 0.95])[:, None], 200), 4, rng)
-    found = examine(audit_LN, reward_LN, 0.01)
+    found = examine(audit_LN, reward_LN, np.zeros_like(audit_LN), 0.01)
     assert found is not None and found[0].significant
     change = found[0]
     assert change.now == (4, 4)
@@ -129,11 +129,26 @@ def test_the_alarm_says_since_when_and_by_how_much() -> None:
     assert change.reward_now == pytest.approx(reward_LN[4].mean())
 
 
+def test_right_answers_that_give_way_to_paid_wrong_ones_are_a_collapse_though_the_reward_stands_still() -> None:
+    """And forgetting is none: the verifier passes no more wrong answers than before, its reward falls along."""
+    rng, shape = np.random.default_rng(6), (100, 8, 100)
+    right_L = np.array([0.6, 0.6, 0.6, 0.6, 0.5, 0.4, 0.3, 0.2])
+    for passed_L, collapses in ((np.full(8, 0.7), True), (right_L + 0.1, False)):
+        draw_RLN = rng.random(shape)
+        audit_RLN, reward_RLN = ((draw_RLN < by_L[:, None]).astype(float) for by_L in (right_L, passed_L))
+        accused_R = np.zeros(100, bool)
+        for look in range(1, 8):
+            found = compare(*(v[:, : look + 1] for v in (audit_RLN, reward_RLN, reward_RLN * (1 - audit_RLN))))
+            assert found is not None
+            accused_R |= found.collapse <= 0.01 * share_of_level(look)
+        assert accused_R.all() if collapses else not accused_R.any()
+
+
 def test_small_falls_are_passed_over_however_certain() -> None:
     audit_LN, reward_LN = np.ones((2, 4000)), np.zeros((2, 4000))
     audit_LN[1, :120], reward_LN[1, :120] = 0, 1  # three points, no doubt about them
     for least_fall, accused in ((0.02, True), (0.031, False)):
-        found = examine(audit_LN, reward_LN, 0.01, least_fall=least_fall)
+        found = examine(audit_LN, reward_LN, np.zeros_like(audit_LN), 0.01, least_fall=least_fall)
         assert found is not None
         assert [change.significant for change in found] == [accused, accused]
 
@@ -145,9 +160,9 @@ def test_problems_that_the_verifier_could_not_judge_are_left_out() -> None:
     unknown = rng.random((2, 80)) < 0.3
     audit_LN[unknown] = np.nan
     both = ~unknown.any(axis=0)
-    found, expected = (compare(audit_LN[:, kept], reward_LN[:, kept]) for kept in (slice(None), both))
+    found, expected = (compare(audit_LN[:, kept], reward_LN[:, kept], reward_LN[:, kept]) for kept in (slice(None), both))
     assert found is not None and expected is not None
     assert found.decline == pytest.approx(float(expected.decline))
     assert found.decline < 0.01
-    nothing = compare(np.full((3, 5), np.nan), np.full((3, 5), np.nan))
+    nothing = compare(*np.full((3, 3, 5), np.nan))
     assert nothing is not None and nothing.decline == 1
