@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -160,3 +161,17 @@ def test_the_chain_of_commands_runs_and_resumes(tmp_path, dtype):
     evals = [f"model={tmp_path / 'whole'}", f"problems={data / 'heldout.jsonl'}", f"out={tmp_path / 'eval'}", "samples=1"]
     run("eval", str(ROOT / "configs/eval/nano.yaml"), *evals, "device=cuda", f"dtype={dtype}")
     assert (tmp_path / "eval").is_dir()
+
+
+def test_rollouts_beside_an_update_are_those_of_an_exact_run(tmp_path):
+    """At a rate of next to nothing both modes have one policy; a stream of its own must change no token."""
+    data, found = tmp_path / "data", {}
+    run("tasks", str(data), "--seed", "0", "--train", "60", "--heldout", "20", "--sft", "20", "--sft-heldout", "20")
+    for staleness in (0, 1):
+        out = tmp_path / str(staleness)
+        rl = [f"model={ROOT / 'assets/nano'}", f"problems={data / 'train.jsonl'}", f"out={out}", "groups_per_step=6", "steps=3"]
+        rl += ["lr=1e-30", "sampler=uniform", "device=cuda", "loggers=[]", f"max_staleness={staleness}"]
+        run("rl", str(ROOT / "configs/rl/nano.yaml"), *rl)
+        rows = [row for path in sorted((out / "rollouts").iterdir()) for row in pq.read_table(path).to_pylist()]
+        found[staleness] = [(row["step"], row["id"], row["response"]) for row in rows]
+    assert found[0] == found[1] and len(found[0]) == 3 * 6 * 8

@@ -26,6 +26,7 @@ from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
 from rollout.encoded import Encoded, Prompt
 from rollout.engine import Completion, Engine
+from rollout.lora import adapter_parameters, add_adapters, plain_parameters
 from rollout.transformers_engine import TransformersEngine
 from sft.checkpoint import load_training_state, save_checkpoint
 
@@ -204,6 +205,21 @@ def test_an_engine_of_its_own_takes_new_weights_whole_or_says_what_is_missing(
         engine.update_weights([pair for pair in model.named_parameters() if pair[0] != "lm_head.weight"], 4)
     with pytest.raises(ValueError, match=r"lm_hood\.weight is given twice, or is none"):
         engine.update_weights([("lm_hood.weight", torch.zeros(1))], 4)
+
+
+def test_adapters_are_served_merged(renderer: ChatRenderer, pool: ScorePool) -> None:
+    """The engine's model is a plain one: each step it has the weights of the policy with its adapters merged."""
+    with source_of(settings(max_staleness=1), renderer, pool) as source:
+        policy: Any = source._model
+        add_adapters(policy, rank=2, alpha=4.0, dropout=0.0, targets="decoder", seed=0)
+        own = dict(source._engine._model.named_parameters())  # type: ignore[attr-defined]
+        for step in range(2):
+            with torch.no_grad():
+                for _, value in adapter_parameters(policy):
+                    value.add_(0.1)
+            former = {name: value.clone() for name, value in plain_parameters(policy)}
+            source.of_step(step, Clock())
+            assert all(torch.equal(own[name], value) for name, value in former.items())
 
 
 @pytest.mark.parametrize(

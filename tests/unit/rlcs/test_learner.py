@@ -287,6 +287,21 @@ def test_two_passes_are_two_updates_of_which_the_second_is_off_policy(samples: l
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_steps_too_small_for_bfloat16_weights_add_up_in_float32_copies(samples: list[TrainSample]) -> None:
+    model = fresh_model().bfloat16()
+    learner = Learner(model, settings(dtype="bfloat16", lr=1e-6))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for step in range(3):
+        learner.update(samples, step, np.random.default_rng(0))
+    copies = [copy for group in learner.optimizer.param_groups for copy in group["params"]]
+    moved, stuck = 0, 0
+    for copy, (name, value) in zip(copies, model.named_parameters(), strict=True):
+        assert copy.dtype == torch.float32 and torch.equal(value, copy.bfloat16())
+        moved += int((copy != before[name].float()).sum())
+        stuck += int(((copy != before[name].float()) & (value == before[name])).sum())
+    assert stuck > max(0, 0.9 * moved)
+
+
 def test_later_passes_are_clipped_as_the_policy_moves(samples: list[TrainSample]) -> None:
     config = settings(epochs_per_step=4, lr=1e-2, clip_low=0.05, clip_high=0.05)
     metrics = Learner(fresh_model(), config).update(samples, 0, np.random.default_rng(0))
