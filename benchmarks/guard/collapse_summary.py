@@ -52,8 +52,8 @@ def _drawn(metrics: Rows) -> dict[str, int]:
 
 
 def plot(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """For each domain the audit (solid) and what training would have paid (dashed) of every arm of the first seed; alarms as
-    vertical lines.
+    """For each domain the audit (solid) of every arm of the first seed, for the gamed one also what training would have paid
+    (dashed) and passed wrongly (dotted); alarms as vertical lines, solid for a collapse.
     """
     seed = min((name.partition("-")[2] for name in runs), default="0", key=int)
     mine = {name.partition("-")[0]: run for name, run in runs.items() if name.endswith(f"-{seed}")}
@@ -67,18 +67,20 @@ def plot(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             steps = [look["updates"] for look in looks]
             axis.plot(steps, [look["domains"][domain]["audit"] for look in looks], color=COLOURS[arm], label=f"audit, {arm}")
             if domain == "math" and arm != "sound":
-                reward = [look["domains"][domain]["reward"] for look in looks]
-                axis.plot(steps, reward, color=COLOURS[arm], linestyle="--", label=f"reward, {arm}")
+                for series, style in (("reward", "--"), ("passed_wrongly", ":")):
+                    values = [look["domains"][domain][series] for look in looks]
+                    label = f"{series.replace('_', ' ')}, {arm}"
+                    axis.plot(steps, values, color=COLOURS[arm], linestyle=style, label=label)
             for alert in run["alerts"]:
                 if alert["domain"] == domain:
-                    style = "-" if alert["kind"] == "collapse" else ":"
-                    axis.axvline(alert["updates"], color=COLOURS[arm], linestyle=style, linewidth=1, alpha=0.6)
+                    style = "-" if alert["kind"] == "collapse" else "-."
+                    axis.axvline(alert["updates"], color="black", linestyle=style, linewidth=1, alpha=0.5)
         axis.set_title(title)
         axis.set_xlabel("updates")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("of the audit problems' responses")
-    axes[0].legend(frameon=False, fontsize=8)
-    axes[1].legend(frameon=False, fontsize=8)
+    for axis in axes[:2]:
+        axis.legend(frameon=False, fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -139,6 +139,18 @@ def test_a_guard_that_only_warns_leaves_training_as_it_is(
     assert drawn(tmp_path / "warned", 7)["math"] > 0
 
 
+def test_a_run_that_generates_ahead_drops_the_domain_once_what_was_under_way_is_done(
+    coin_policy: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = config(coin_policy, files, tmp_path / "ahead", {"on_collapse": "quarantine"}, max_staleness=1)
+    run_rl(settings, console=Console(quiet=True))
+    (alert,) = rows(tmp_path / "ahead", "alerts.jsonl")
+    assert (alert["kind"], alert["domain"]) == ("collapse", "math")
+    assert drawn(tmp_path / "ahead", alert["step"] + 1)["math"] > 0  # had been drawn before the alarm
+    for step in range(alert["step"] + 2, 8):
+        assert drawn(tmp_path / "ahead", step) == {"ocr": 32}
+
+
 def test_a_guarded_run_resumed_from_any_checkpoint_is_the_whole_run(
     coin_policy: Path, files: dict[str, Path], quarantined: tuple[Path, str], tmp_path: Path
 ) -> None:
