@@ -47,6 +47,7 @@ def placement_table(config: RlConfig | SftConfig) -> Table:
                 "responses a step",
                 f"{responses:,}, {responses / replicas:,.0f} to a server; an update has {share:,} of each rank",
             ),
+            *([("reference policy", _reference(config))] if config.kl_coef else []),
             ("agent loops", f"{config.verl.agent_workers or verl.nodes} processes"),
             ("reward workers", f"{config.verl.reward_workers or verl.nodes} processes"),
             ("Ray", config.verl.ray_address or "started here"),
@@ -55,6 +56,10 @@ def placement_table(config: RlConfig | SftConfig) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _reference(config: RlConfig) -> str:
+    return "the policy without its adapters" if config.lora is not None else "the model, in the training workers, sharded alike"
 
 
 def verl_memory(config: RlConfig | SftConfig, prompt_share: float = 0.5) -> tuple[MemoryPlan, MemoryPlan]:
@@ -214,7 +219,11 @@ def _host(config: RlConfig | SftConfig, parts: _State, source: str) -> MemoryPla
     size = config.verl.gpus_per_node * sum(row.size for row in waiting)
     if waiting:
         rows.append(Row("off-loaded", size, f"verl.offload: {config.verl.offload}, of {config.verl.gpus_per_node} GPUs"))
-    return MemoryPlan(f"{source}, main memory of a node", tuple(rows), max(loading, size), None, "node", ())
+    reference = 0.0
+    if isinstance(config, RlConfig) and config.kl_coef and config.lora is None:
+        reference = config.verl.gpus_per_node * state[0].size
+        rows.append(Row("reference", reference, "shards of the policy that kl_coef holds to, kept here always"))
+    return MemoryPlan(f"{source}, main memory of a node", tuple(rows), reference + max(loading, size), None, "node", ())
 
 
 def _itemsize(dtype: str) -> int:

@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 _MODEL, _ACTOR, _ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("model", "actor", "rollout"))
 _FSDP, _OPTIM = f"{_ACTOR}.fsdp_config", f"{_ACTOR}.optim"
+_REFERENCE = "actor_rollout_ref.ref.fsdp_config"
 _ENVIRONMENT = "ray_kwargs.ray_init.runtime_env.env_vars"
 
 MAPPED: dict[str, tuple[str, ...]] = {
     "model": (f"{_MODEL}.path",),
     "problems": ("data.train_files", "data.val_files"),
     "out": ("trainer.default_local_dir", "trainer.experiment_name"),
-    "seed": ("data.seed", f"{_ACTOR}.data_loader_seed", f"{_FSDP}.seed", f"{_ROLLOUT}.seed"),
+    "seed": ("data.seed", f"{_ACTOR}.data_loader_seed", f"{_FSDP}.seed", f"{_REFERENCE}.seed", f"{_ROLLOUT}.seed"),
     "device": ("trainer.device",),
-    "dtype": (f"{_FSDP}.mixed_precision", f"{_ROLLOUT}.dtype"),
+    "dtype": (f"{_FSDP}.mixed_precision", f"{_REFERENCE}.mixed_precision", f"{_ROLLOUT}.dtype"),
     "threads": (f"{_ENVIRONMENT}.OMP_NUM_THREADS",),
     "lora.rank": (f"{_MODEL}.lora_rank",),
     "lora.alpha": (f"{_MODEL}.lora_alpha",),
@@ -54,6 +55,8 @@ MAPPED: dict[str, tuple[str, ...]] = {
     "loss_aggregation": (f"{_ACTOR}.loss_agg_mode", f"{_ACTOR}.loss_scale_factor"),
     "dual_clip": (f"{_ACTOR}.clip_ratio_c",),
     "entropy_coef": (f"{_ACTOR}.calculate_entropy",),
+    "kl_coef": (f"{_ACTOR}.use_kl_loss", f"{_ACTOR}.kl_loss_coef"),
+    "kl_estimator": (f"{_ACTOR}.kl_loss_type",),
     "clip_low": (f"{_ACTOR}.clip_ratio_low",),
     "clip_high": (f"{_ACTOR}.clip_ratio_high",),
     "old_logprobs": ("algorithm.rollout_correction.bypass_mode",),
@@ -71,9 +74,13 @@ MAPPED: dict[str, tuple[str, ...]] = {
     "keep_checkpoints": ("trainer.max_actor_ckpt_to_keep", "trainer.max_critic_ckpt_to_keep"),
     "verl.nodes": ("trainer.nnodes", "reward.num_workers", f"{_ROLLOUT}.agent.num_workers"),
     "verl.gpus_per_node": ("trainer.n_gpus_per_node",),
-    "verl.shard_size": (f"{_FSDP}.fsdp_size",),
-    "verl.sequence_parallel": (f"{_ACTOR}.ulysses_sequence_parallel_size", f"{_FSDP}.ulysses_sequence_parallel_size"),
-    "verl.master_dtype": (f"{_FSDP}.model_dtype",),
+    "verl.shard_size": (f"{_FSDP}.fsdp_size", f"{_REFERENCE}.fsdp_size"),
+    "verl.sequence_parallel": (
+        f"{_ACTOR}.ulysses_sequence_parallel_size",
+        f"{_FSDP}.ulysses_sequence_parallel_size",
+        f"{_REFERENCE}.ulysses_sequence_parallel_size",
+    ),
+    "verl.master_dtype": (f"{_FSDP}.model_dtype", f"{_REFERENCE}.model_dtype"),
     "verl.offload": (f"{_FSDP}.param_offload", f"{_FSDP}.optimizer_offload"),
     "verl.attention": (f"{_MODEL}.override_config.attn_implementation", f"{_MODEL}.use_remove_padding"),
     "verl.expert_parallel": (f"{_ROLLOUT}.expert_parallel_size",),
@@ -136,9 +143,7 @@ OURS: dict[str, str] = {
 """Field -> which of our plug-ins reads it from the node `rlcs`. The agent loop reads the token budgets there as well."""
 
 REFUSED: dict[str, str] = {
-    "kl_coef": "the loss that its workers are given computes none yet",
-    "kl_estimator": "it goes with kl_coef",
-    "reference_decay": "it goes with kl_coef",
+    "reference_decay": "its reference policy keeps the weights that it was loaded with",
     "decay_ratio": "it goes with schedule: wsd, which verl has not",
     "optimizer": "8-bit moments have not been run with weights that FSDP2 shards",
     "max_staleness": "its synchronous trainer, which ours is made of, updates and generates in turn",

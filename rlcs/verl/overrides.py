@@ -9,6 +9,7 @@ _ADDED = (  # keys that verl's own files leave out, of RL and of SFT
     "data.rlcs",
     "actor_rollout_ref.model.override_config.",
     "actor_rollout_ref.actor.fsdp_config.mixed_precision",
+    "actor_rollout_ref.ref.fsdp_config.mixed_precision",
     "actor_rollout_ref.rollout.enable_sleep_mode",
     "actor_rollout_ref.rollout.engine_kwargs.vllm",
     "actor_rollout_ref.rollout.agent.agent_loop_manager_class",

@@ -253,6 +253,13 @@ class CurriculumTrainer(PPOTrainerSync):
         batch.reorder(order.tolist())
         return batch
 
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch = super()._compute_ref_log_prob(batch, metrics)
+        batch.extra_info.pop(
+            "no_lora_adapter", None
+        )  # of this pass alone: else the critic would leave its adapters out as well
+        return batch
+
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)
         lengths_B = torch.tensor([self._trained.get(key, 0) for key in batch.keys])

@@ -25,6 +25,11 @@ def fsdp_settings(verl: VerlTraining, dtype: str, seed: int) -> dict[str, Any]:
     }
 
 
+def reference_settings(verl: VerlTraining, dtype: str, seed: int) -> dict[str, Any]:
+    """The same of the reference policy's, which only computes: verl keeps its shards in main memory always."""
+    return {name: value for name, value in fsdp_settings(verl, dtype, seed).items() if not name.endswith("_offload")}
+
+
 def lora_settings(lora: LoraConfig | None) -> dict[str, Any]:
     """Adapters; their weights are merged before they go to vLLM."""
     if lora is None:

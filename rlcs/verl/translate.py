@@ -10,7 +10,7 @@ from typing import Any
 
 from rlcs.rl_config import RlConfig
 from rlcs.verl.overrides import overrides_of
-from rlcs.verl.training import attention, fsdp_settings, lora_settings, schedule_settings
+from rlcs.verl.training import attention, fsdp_settings, lora_settings, reference_settings, schedule_settings
 from sft.checkpoint import resolve_model
 
 NAME = "rlcs"
@@ -36,7 +36,12 @@ def verl_config(config: RlConfig, *, resume: bool = False, planned: bool = False
     config = _absolute(config)
     settings: dict[str, Any] = {
         "data": _data(config),
-        "actor_rollout_ref": {"model": _model(config), "actor": _actor(config), "rollout": _rollout(config)},
+        "actor_rollout_ref": {
+            "model": _model(config),
+            "actor": _actor(config),
+            "ref": {"fsdp_config": reference_settings(config.verl, config.dtype, config.seed)},
+            "rollout": _rollout(config),
+        },
         "critic": _critic(config) if config.advantage == "gae" else {"enable": False},
         "algorithm": _algorithm(config),
         "reward": {
@@ -123,6 +128,10 @@ def _actor(config: RlConfig) -> dict[str, Any]:
         "loss_agg_mode": _AGGREGATIONS[config.loss_aggregation],
         "loss_scale_factor": response_length(config) if config.loss_aggregation == "constant" else None,
         "calculate_entropy": config.device == "cpu" or config.entropy_coef > 0,  # on a GPU it takes one more copy of the logits
+        "use_kl_loss": config.kl_coef
+        > 0,  # whether there is a reference policy; our loss takes the other two from our own node
+        "kl_loss_coef": config.kl_coef,
+        "kl_loss_type": config.kl_estimator,
         "shuffle": False,  # the trainer divides a step into its updates
         "data_loader_seed": config.seed,
         "optim": _optimiser(config, config.lr),
@@ -272,7 +281,11 @@ def _cpu(config: RlConfig) -> dict[str, Any]:
         "checkpoint_engine": {"update_weights_bucket_megabytes": min(256, config.verl.weight_bucket_mib)},
     }
     settings: dict[str, Any] = {
-        "actor_rollout_ref": {"actor": no_compilation, "rollout": rollout},
+        "actor_rollout_ref": {
+            "actor": no_compilation,
+            "ref": {"fsdp_config": no_compilation["fsdp_config"]},
+            "rollout": rollout,
+        },
         "ray_kwargs": {"ray_init": ray},
         "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 1}}},
     }

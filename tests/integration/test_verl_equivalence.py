@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from rlcs.advantages import group_advantages
 from rlcs.learner import Learner, TrainSample
 from rlcs.problems import load_problems
+from rlcs.reference import build_reference
 from rlcs.rl import thinking_mask
 from rlcs.rl_config import RlConfig
 from rlcs.verl.export import merge_checkpoint
@@ -41,7 +42,7 @@ def settings(policy: Path, problems: Path, out: Path, *, engine: str) -> dict[st
         "steps": STEPS, "groups_per_step": 4, "group_size": 4, "sampler": "dapo", "dapo": {"max_batches": 2},
         "think_tokens": [0, 2], "answer_tokens": 12, "lr": 1e-3, "warmup_steps": 0, "token_budget": 512, "save_every": 1,
         "difficulty_every": 1, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1}, "threads": 1,
-        "keep_checkpoints": 3, "loggers": [], "verifier_workers": 1,
+        "keep_checkpoints": 3, "loggers": [], "verifier_workers": 1, "kl_coef": 0.1,
     }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def test_loss_gradient_and_weights_are_the_local_engines(run: Path, coin_policy:
         encoded = prompt.extended(row["responses"].numpy(), own)
         samples.append(TrainSample(encoded, row["rollout_log_probs"].numpy()[own], advantage, prompt, problem.id))
     assert any(sample.encoded.media for sample in samples) and not all(sample.encoded.media for sample in samples)
-    learner = Learner(model, config)
+    learner = Learner(model, config, build_reference(model, config))
     if step:
         # Only the state of the first update is alike: of the later ones loss and gradient are compared, not the weights.
         learner.optimizer.step = lambda *_: None  # type: ignore[method-assign, assignment]
@@ -129,6 +130,11 @@ def test_loss_gradient_and_weights_are_the_local_engines(run: Path, coin_policy:
         # Where the gradient is of the size of rounding, Adam's first update is of size lr and of random sign.
         assert float((gaps > 0.05 * config.lr).float().mean()) < 0.01
         assert float(gaps.mean()) < 0.01 * config.lr
+
+
+def test_the_policy_leaves_its_reference_with_the_first_update(run: Path) -> None:
+    first, second = (row["policy/reference_kl"] for row in metrics(run))
+    assert first == pytest.approx(0.0, abs=1e-9) and second > 1e-4
 
 
 def test_weights_of_the_loss_are_a_mean_over_the_steps_samples(run: Path) -> None:

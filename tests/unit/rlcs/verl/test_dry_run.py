@@ -74,6 +74,15 @@ def test_what_is_off_loaded_waits_in_main_memory() -> None:
     assert sizes(node)["loading"] == 64 * sizes(gpu)["weights"]
 
 
+def test_a_reference_policy_waits_in_main_memory_unless_it_is_the_policy_without_adapters() -> None:
+    path = ROOT / "configs" / "rl" / "verl_glm41v_9b.yaml"
+    (without, before), (gpu, after) = (verl_memory(load_config(RlConfig, path, [f"kl_coef={value}"])) for value in (0, 0.001))
+    assert gpu.total == without.total
+    assert after.total - before.total == sizes(after)["reference"] == 8 * sizes(gpu)["weights"]
+    _, adapted = verl_memory(load_config(RlConfig, path, ["kl_coef=0.001", "lora={rank: 8, alpha: 16}"]))
+    assert "reference" not in sizes(adapted)
+
+
 def test_the_mixture_of_experts_has_the_published_parameters() -> None:
     gpu, _ = verl_memory(load_config(RlConfig, ROOT / "configs" / "rl" / "verl_glm45v.yaml"))
     assert gpu.rows[0].why.startswith("107,710,927,360 parameters")

@@ -72,6 +72,8 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {  # field -> configuration, an
     "loss_aggregation": (CPU, "constant"),
     "dual_clip": (CPU, 3.0),
     "entropy_coef": (GPU, 0.1),
+    "kl_coef": (CPU, 0.1),
+    "kl_estimator": (CPU, "k2"),
     "clip_low": (CPU, 0.1),
     "clip_high": (CPU, 0.4),
     "old_logprobs": (CPU, "trainer"),
@@ -170,6 +172,30 @@ def test_every_kind_of_advantage_has_an_estimator_in_verls_registry(advantage: s
     assert core_algos.get_adv_estimator_fn(estimator) is not None
 
 
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_an_estimator_of_the_divergence_is_verls_of_that_name(estimator: Any) -> None:
+    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
+    import torch
+
+    from rlcs.objective import kl_estimate
+
+    logprobs, reference = 0.5 * torch.randn(2, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    name = settings({**CPU, "kl_estimator": estimator})["actor_rollout_ref.actor.kl_loss_type"]
+    theirs = core_algos.kl_penalty_forward(logprobs, reference, name)
+    torch.testing.assert_close(kl_estimate(logprobs, reference, estimator), theirs)
+
+
+@pytest.mark.parametrize("values", [CPU, {**GPU, "verl": {"gpus_per_node": 8, "shard_size": 4, "offload": "all"}}])
+def test_the_reference_computes_as_the_policy_does(values: dict[str, Any]) -> None:
+    found = settings({**values, "kl_coef": 0.1})
+    own = {key: value for key, value in found.items() if key.startswith("actor_rollout_ref.ref.fsdp_config.")}
+    assert own.keys() >= {
+        f"actor_rollout_ref.ref.fsdp_config.{name}" for name in ("fsdp_size", "model_dtype", "mixed_precision")
+    }
+    assert all(value == found[key.replace(".ref.", ".actor.")] for key, value in own.items())
+    assert not any(key.endswith("_offload") for key in own), "verl keeps it in main memory in any case"
+
+
 def test_heldout_problems_switch_verls_validation_on() -> None:
     without, with_it = settings(CPU), settings(HELDOUT)
     assert (
@@ -191,8 +217,7 @@ def test_what_our_plugins_read_travels_in_our_own_node(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("kl_coef", 0.1),
-        ("kl_estimator", "k1"),
+        ("reference_decay", 0.9),
         ("rollout_batch", 7),
         ("vllm.max_restarts", 1),
         ("vllm.server", "http://host:8300"),
@@ -203,7 +228,7 @@ def test_what_our_plugins_read_travels_in_our_own_node(field: str) -> None:
 )
 def test_a_field_that_verl_cannot_honour_is_refused_with_the_reason(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=rf"{field} is .*, which verl cannot honour: {REFUSED[field][:20]}"):
-        RlConfig.model_validate(changed(CPU, field, value))
+        RlConfig.model_validate(changed({**CPU, "kl_coef": 0.1}, field, value))
 
 
 @pytest.mark.parametrize(
@@ -297,6 +322,7 @@ MANY = {
     "domain_weights": {"math": 1.0, "ocr/hex": 2.0},
     "style_checks": ["repetition"],
     "think_tokens": [16, 64],
+    "kl_coef": 0.01,
 }
 
 
@@ -313,6 +339,7 @@ def test_verl_composes_and_validates_the_overrides(case: dict[str, Any]) -> None
     composed = compose(verl_overrides(config, planned=True))
     validate_config(composed, use_reference_policy=need_reference_policy(composed), use_critic=need_critic(composed))
     assert need_critic(composed) == (config.advantage == "gae")
+    assert need_reference_policy(composed) == (config.kl_coef > 0)
     node = OmegaConf.to_container(composed[NAME], resolve=True)
     assert node == verl_config(config, planned=True)[NAME] == OmegaConf.to_container(composed.data, resolve=True)[NAME]
     assert RlConfig.model_validate(node).model_dump(mode="json") == node

@@ -160,7 +160,9 @@ def local_loss(rows: Rows, settings: RlConfig) -> tuple[torch.Tensor, LossStats]
         {"loss_aggregation": "token", "old_logprobs": "trainer"},
         {"loss_aggregation": "constant", "surrogate": "gspo"},
         {"surrogate": "cispo", "old_logprobs": "trainer", "importance_cap": 1.1, "importance": "mask"},
-        {"kl_coef": 0.2, "kl_estimator": "k2"},
+        {"kl_coef": 0.2, "kl_estimator": "k1"},
+        {"kl_coef": 0.2, "kl_estimator": "k2", "loss_aggregation": "token"},
+        {"kl_coef": 0.2, "kl_estimator": "k3", "loss_aggregation": "constant"},
         {"dual_clip": 1.5, "old_logprobs": "trainer", "importance_cap": 1.1, "entropy_coef": 0.3},
     ],
 )
@@ -197,7 +199,7 @@ def test_loss_and_gradient_are_the_local_engines_however_rows_are_cut(changes: d
     assert found["rollout_kl"] == pytest.approx(float((gap.exp() - 1 - gap).mean()), rel=1e-4)
     assert found["entropy"] == pytest.approx(float(rows.end_to_end(rows.entropy).mean()), rel=1e-5)
     if settings.kl_coef:
-        kl = 0.5 * (rows.logprobs().detach() - rows.end_to_end(rows.reference)).square()
+        kl = kl_estimate(rows.logprobs().detach(), rows.end_to_end(rows.reference), settings.kl_estimator)
         assert found["reference_kl"] == pytest.approx(float(kl.mean()), rel=1e-5)
     if settings.importance_cap is not None:
         cut = float(((old - rollout).exp() > settings.importance_cap).float().mean())
