@@ -1,15 +1,15 @@
 """One step's rollouts as metrics, as a parquet table and as a console table, and the sampler's beliefs as a parquet
 table.
 
-Axis suffixes: P groups (one problem each), G samples of a group.
+Axis suffixes: P groups (one problem each), G samples of a group, B samples of all groups, T their tokens end to end.
 """
 
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,54 +21,105 @@ from rlcs.problems import Problem
 from rlcs.scoring import SURPLUS, TRAINED, ScoredRollouts, question_of
 
 
-def _mean(values: Iterable[float]) -> float:
-    found = np.fromiter(values, np.float64)
-    found = found[~np.isnan(found)]
-    return float(found.mean()) if len(found) else float("nan")
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """A step's samples as columns, groups in order: `group_B` is a sample's place among the groups, rewards and outcomes are
+    NaN where the verifier could not tell, `logprob_B` is the sum over the `own_B` tokens that were not forced.
+    """
+
+    group_B: np.ndarray
+    reward_B: np.ndarray
+    correct_B: np.ndarray
+    format_error_B: np.ndarray
+    tokens_B: np.ndarray
+    own_B: np.ndarray
+    logprob_B: np.ndarray
+    forced_B: np.ndarray
+    finish_B: np.ndarray
+    seconds_B: np.ndarray
+
+    @classmethod
+    def of(cls, rollouts: ScoredRollouts) -> Self:
+        completions = [completion for group in rollouts.completions for completion in group]
+        verdicts = [verdict for group in rollouts.verdicts for verdict in group]
+        tokens_B = np.array([len(one.token_ids) for one in completions], np.int64)
+        forced_T = np.concatenate([one.forced for one in completions])
+        logprobs_T = np.concatenate([one.logprobs for one in completions])
+        own_T = ~forced_T & ~np.isnan(logprobs_T)
+        return cls(
+            group_B=np.repeat(np.arange(len(rollouts.completions)), [len(group) for group in rollouts.completions]),
+            reward_B=np.array([one.score for one in verdicts], np.float64),
+            correct_B=np.array([one.correct for one in verdicts], np.float64),
+            format_error_B=np.array([one.status == "format_error" for one in verdicts], bool),
+            tokens_B=tokens_B,
+            own_B=_sums(own_T, tokens_B),
+            logprob_B=_sums(np.where(own_T, logprobs_T, 0.0), tokens_B),
+            forced_B=_sums(forced_T, tokens_B) > 0,
+            finish_B=np.array([one.finish_reason for one in completions], str),
+            seconds_B=np.array([one.seconds for one in completions], np.float64),
+        )
+
+    def part(self, chosen_P: np.ndarray) -> Self:
+        """Those of some groups; `chosen_P` bool."""
+        chosen_B = chosen_P[self.group_B]
+        return type(self)(*(getattr(self, field.name)[chosen_B] for field in fields(self)))
 
 
-def _summary(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str]) -> dict[str, float]:
-    """Metrics of the groups at positions `chosen`; those without a single known value are left out.
+def _sums(values_T: np.ndarray, lengths_B: np.ndarray) -> np.ndarray:
+    """Sums float64 [B] over each sample's tokens, which lie end to end."""
+    sums_B = np.zeros(len(lengths_B))
+    starts_B = np.cumsum(lengths_B) - lengths_B
+    some_B = lengths_B > 0  # a sum from one start to the next takes a token even of those that have none
+    if some_B.any():
+        sums_B[some_B] = np.add.reduceat(values_T, starts_B[some_B], dtype=np.float64)
+    return sums_B
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _summary(samples: _Samples, fates: np.ndarray) -> dict[str, float]:
+    """Metrics of groups with these samples and `fates` (str [P]); those without a single known value are left out.
 
     `entropy` is the mean of -log-probability over the sampled tokens, an unbiased estimate of the policy's entropy in
     nats a token.
     """
-    completions = [completion for p in chosen for completion in rollouts.completions[p]]
-    verdicts = [verdict for p in chosen for verdict in rollouts.verdicts[p]]
-    mixed = [fates[p] in (TRAINED, SURPLUS) for p in chosen]
-    forced = [bool(completion.forced.any()) for completion in completions]
+    own = float(samples.own_B.sum())
     found = {
-        "reward": _mean(verdict.score for verdict in verdicts if verdict.score is not None),
-        "pass_rate": _mean(verdict.correct for verdict in verdicts if verdict.correct is not None),
-        "mixed_fraction": _mean(mixed),
-        "format_error_fraction": _mean(verdict.status == "format_error" for verdict in verdicts),
-        "abstained_fraction": _mean(verdict.score is None for verdict in verdicts),
-        "entropy": -_mean(np.concatenate([completion.logprobs[~completion.forced] for completion in completions])),
-        "response_length": _mean(len(completion.token_ids) for completion in completions),
-        "truncated_fraction": _mean(completion.finish_reason != "stop" for completion in completions),
-        "repetition_fraction": _mean(completion.finish_reason == "repetition" for completion in completions),
-        "forced_fraction": _mean(forced),
-        "forced_pass_rate": _mean(
-            verdict.correct for verdict, cut in zip(verdicts, forced, strict=True) if cut and verdict.correct is not None
-        ),
-        "groups_generated": float(len(chosen)),
-        "groups_trained": float(sum(fates[p] == TRAINED for p in chosen)),
-        **_spent(rollouts, chosen, fates),
+        "reward": _mean(samples.reward_B),
+        "pass_rate": _mean(samples.correct_B),
+        "mixed_fraction": float(np.isin(fates, (TRAINED, SURPLUS)).mean()),
+        "format_error_fraction": float(samples.format_error_B.mean()),
+        "abstained_fraction": float(np.isnan(samples.reward_B).mean()),
+        "entropy": -float(samples.logprob_B.sum()) / own if own else float("nan"),
+        "response_length": float(samples.tokens_B.mean()),
+        "truncated_fraction": float((samples.finish_B != "stop").mean()),
+        "repetition_fraction": float((samples.finish_B == "repetition").mean()),
+        "forced_fraction": float(samples.forced_B.mean()),
+        "forced_pass_rate": _mean(samples.correct_B[samples.forced_B]),
+        "groups_generated": float(len(fates)),
+        "groups_trained": float((fates == TRAINED).sum()),
     }
     return {name: value for name, value in found.items() if value == value}
 
 
-def _spent(rollouts: ScoredRollouts, chosen: np.ndarray, fates: Sequence[str]) -> dict[str, float]:
-    """Rollouts and tokens generated for the groups at positions `chosen`, those wasted on groups that were not trained
-    on, and one counter for each fate ("groups/all-wrong").
+def _spent(samples: _Samples, fates_P: np.ndarray, chosen_P: np.ndarray) -> dict[str, float]:
+    """Rollouts and tokens generated for some groups, those wasted on groups that were not trained on, and one counter for each
+    fate ("groups/all-wrong"). `fates_P` are those of all groups, `samples` those of the groups `chosen_P` (bool).
     """
-    found: Counter[str] = Counter()
-    for p in chosen:
-        sizes = [len(completion.token_ids) for completion in rollouts.completions[p]]
-        found += Counter({f"groups/{fates[p]}": 1, "rollouts": len(sizes), "tokens": sum(sizes)})
-        if fates[p] != TRAINED:
-            found += Counter({"rollouts_wasted": len(sizes), "tokens_wasted": sum(sizes)})
-    return {name: float(count) for name, count in {"rollouts_wasted": 0, "tokens_wasted": 0, **found}.items()}
+    wasted_B = fates_P[samples.group_B] != TRAINED
+    counts = {
+        f"groups/{fate}": int(count) for fate, count in zip(*np.unique(fates_P[chosen_P], return_counts=True), strict=True)
+    }
+    sums = {
+        "rollouts": len(wasted_B),
+        "tokens": samples.tokens_B.sum(),
+        "rollouts_wasted": wasted_B.sum(),
+        "tokens_wasted": samples.tokens_B[wasted_B].sum(),
+    }
+    return {name: float(count) for name, count in (counts | sums).items()}
 
 
 def step_metrics(rollouts: ScoredRollouts, fates: Sequence[str]) -> dict[str, float]:
@@ -77,22 +128,21 @@ def step_metrics(rollouts: ScoredRollouts, fates: Sequence[str]) -> dict[str, fl
     `fates` [P] as from `group_fates`. `mixed_fraction` counts all generated groups; "groups/all-wrong" and the like
     count each fate.
     """
-    everything = np.arange(len(fates))
-    domain = np.array([problem.domain for problem in rollouts.problems])
-    mode = np.array(["thinking" if prompt.thinking else "nothink" for prompt in rollouts.prompts])
-    metrics = _summary(rollouts, everything, fates)
-    for labels in (domain, mode):
-        for label in np.unique(labels):
-            part = _summary(rollouts, np.flatnonzero(labels == label), fates)
-            metrics |= {f"{label}/{name}": value for name, value in part.items()}
-            metrics[f"tokens_per_s/response/{label}"] = _speed(rollouts, np.flatnonzero(labels == label))
-    return metrics | {"tokens_per_s/response": _speed(rollouts, everything)}
-
-
-def _speed(rollouts: ScoredRollouts, chosen: np.ndarray) -> float:
-    """Tokens a second at which one response grows, the wait for its turn included."""
-    completions = [completion for p in chosen for completion in rollouts.completions[p]]
-    return sum(len(one.token_ids) for one in completions) / max(sum(one.seconds for one in completions), 1e-9)
+    fates_P = np.array(fates, str)
+    samples = _Samples.of(rollouts)
+    domain_P = np.array([problem.domain for problem in rollouts.problems], str)
+    mode_P = np.array(["thinking" if prompt.thinking else "nothink" for prompt in rollouts.prompts], str)
+    parts = {"": np.ones(len(fates_P), bool)}
+    parts |= {str(label): labels_P == label for labels_P in (domain_P, mode_P) for label in np.unique(labels_P)}
+    metrics: dict[str, float] = {}
+    for label, chosen_P in parts.items():
+        part = samples.part(chosen_P) if label else samples
+        found = _summary(part, fates_P[chosen_P]) | _spent(part, fates_P, chosen_P)
+        metrics |= {f"{label}/{name}" if label else name: value for name, value in found.items()}
+        # Tokens a second at which one response grows, the wait for its turn included.
+        speed = float(part.tokens_B.sum()) / max(float(part.seconds_B.sum()), 1e-9)
+        metrics[f"tokens_per_s/response/{label}".rstrip("/")] = speed
+    return metrics
 
 
 def rollout_table(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG: np.ndarray, step: int) -> pa.Table:
