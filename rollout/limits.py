@@ -1,9 +1,12 @@
 """What bounds one response of an engine that hands out its tokens one by one: the thinking budget, and repetition."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from rollout.budget import BudgetTokens, ResponseBudget
-from rollout.engine import ThinkingBudget
+from rollout.engine import FinishReason, ThinkingBudget
 from rollout.repetition import ResponseRepetition
 
 
@@ -37,3 +40,17 @@ class ResponseLimits:
         if self.ended is not None:
             return self._end_id
         return None if self._budget is None else self._budget.due()
+
+
+def replayed(tokens: Sequence[int], limits: ResponseLimits, stop_ids: Sequence[int]) -> tuple[int, np.ndarray, FinishReason]:
+    """How many tokens of a whole sequence are the response's, which of those were forced (bool [T]), and how it ended.
+
+    `limits` are those of the response, new; what they demanded after its end is left out.
+    """
+    forced = np.zeros(len(tokens), bool)
+    reason: FinishReason = "stop" if len(tokens) and int(tokens[-1]) in stop_ids else "length"
+    for at, token in enumerate(tokens):
+        forced[at] = limits.push(int(token))
+        if limits.ended and not (reason == "stop" and at + 1 == len(tokens)):
+            return at + 1, forced[: at + 1], limits.ended
+    return len(tokens), forced, reason

@@ -21,8 +21,8 @@ import torch
 from rollout.budget import budgets_of, initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
-from rollout.engine import Completion, Engine, FinishReason, SamplingParams, ThinkingBudget, named, refuse_long
-from rollout.limits import ResponseLimits
+from rollout.engine import Completion, Engine, SamplingParams, ThinkingBudget, named, refuse_long
+from rollout.limits import ResponseLimits, replayed
 from rollout.options import VllmOptions
 
 _T = TypeVar("_T")
@@ -306,14 +306,8 @@ class VllmEngine(Engine):
     ) -> Completion:
         tokens = np.fromiter(output.token_ids, np.int32)
         logprobs = np.array(output.logprobs.logprobs, np.float32)[np.array(output.logprobs.start_indices)]
-        forced = np.zeros(len(tokens), bool)
-        reason: FinishReason = "stop" if len(tokens) and int(tokens[-1]) in stop_ids else "length"
-        for at, token in enumerate(tokens.tolist()):
-            forced[at] = limits.push(token)
-            if limits.ended and not (reason == "stop" and at + 1 == len(tokens)):
-                # What follows, if anything, is the end that the limits demanded.
-                tokens, logprobs, forced, reason = tokens[: at + 1], logprobs[: at + 1], forced[: at + 1], limits.ended
-                break
+        length, forced, reason = replayed(tokens.tolist(), limits, stop_ids)
+        tokens, logprobs = tokens[:length], logprobs[:length]
         said = tokens[:-1] if reason == "stop" else tokens
         text = prompt.prefill + self._renderer.decode(said)
         logprobs = np.where(forced, 0.0, logprobs).astype(np.float32)

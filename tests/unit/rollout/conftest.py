@@ -1,11 +1,7 @@
-"""Fixtures of the rollout tests: the nano model with random weights, its processor, and a folder of images."""
+"""Fixtures of the rollout tests: the nano model with random weights, and its processor."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import Glm4vForConditionalGeneration, Glm4vProcessor, LlamaConfig, LlamaForCausalLM
 
 from rlcs.nano.build import build_model, build_processor
@@ -29,25 +25,6 @@ def nano() -> Glm4vForConditionalGeneration:
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
     return model
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """a.png 56 x 84, b.png 84 x 28, clip/ of five 56 x 56 frames, clip.gif of four at 2 frames per second."""
-    folder = tmp_path_factory.mktemp("media")
-    rng = np.random.default_rng(0)
-
-    def picture(height: int, width: int) -> Image.Image:
-        return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-    picture(56, 84).save(folder / "a.png")
-    picture(84, 28).save(folder / "b.png")
-    (folder / "clip").mkdir()
-    for index in range(5):
-        picture(56, 56).save(folder / "clip" / f"{index:03}.png")
-    first, *rest = (picture(56, 56) for _ in range(4))
-    first.save(folder / "clip.gif", save_all=True, append_images=rest, duration=500)
-    return folder
 
 
 CHATML = (
