@@ -5,6 +5,7 @@ Modules are imported by the verb that needs them, so that `rlcs --help` and `rlc
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
+
+from sft.stop import Stopped, stopping_at_once
 
 app = typer.Typer(
     name="rlcs",
@@ -52,7 +55,8 @@ def sft(config: ConfigFile, overrides: Overrides = None, resume: Resume = False,
         from sft.train import run_sft
 
     _hide_loading_bars()
-    _say(f"final checkpoint: {run_sft(settings, resume=resume)}")
+    with stopping_at_once() if settings.engine == "local" else nullcontext():
+        _say(f"final checkpoint: {run_sft(settings, resume=resume)}")
 
 
 @app.command()
@@ -76,7 +80,8 @@ def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, 
         from rlcs.rl import run_rl
 
     _hide_loading_bars()
-    _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
+    with stopping_at_once() if settings.engine == "local" else nullcontext():
+        _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
 
 
 @app.command()
@@ -344,9 +349,14 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """The console script. Bad input ends in one clear message and exit status 2, not in a traceback."""
+    """The console script. Bad input ends in one clear message and exit status 2, a signal in 128 + its number; neither in a
+    traceback.
+    """
     try:
         app()
+    except Stopped as stop:
+        Console(stderr=True).print(escape(stop.said), highlight=False, soft_wrap=True)
+        raise
     except (ValueError, OSError, FloatingPointError, MemoryError, ModuleNotFoundError) as error:
         if os.environ.get("RLCS_TRACEBACK"):
             raise

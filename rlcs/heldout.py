@@ -69,7 +69,10 @@ class HeldoutCurve:
         self._config, self._heldout, self._run = config, heldout, run
         path = run.path / FILE
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-        self._rows: list[dict[str, Any]] = [row for row in rows if row["updates"] <= updates]
+        # Of a run that begins anew nothing is kept: its settings may be others.
+        self._rows: list[dict[str, Any]] = [row for row in rows if 0 < updates >= row["updates"]]
+        if len(self._rows) < len(rows):
+            self._write()
 
     def due(self, spent: Spent) -> bool:
         """Whether another `every_rollouts` rollouts are behind since the last row."""
@@ -80,13 +83,16 @@ class HeldoutCurve:
         began = time.perf_counter()
         if not self._rows or self._rows[-1]["updates"] != updates:
             self._rows.append({"updates": updates, **vars(spent), **self._answer(updates, engine, renderer, pool)})
-            self._run.atomic_write(FILE, "".join(json.dumps(row) + "\n" for row in self._rows))
+            self._write()
         rates = self._rows[-1]["pass_rate"]
         metrics = {f"heldout/{domain}/pass_rate": rate for domain, rate in rates.items()}
         return metrics | {
             "heldout/pass_rate": float(np.mean(list(rates.values()))),
             "seconds/heldout": time.perf_counter() - began,
         }
+
+    def _write(self) -> None:
+        self._run.atomic_write(FILE, "".join(json.dumps(row) + "\n" for row in self._rows))
 
     def _answer(self, updates: int, engine: Engine, renderer: ChatRenderer, pool: ScorePool) -> dict[str, dict[str, float]]:
         right: dict[str, list[bool]] = {}

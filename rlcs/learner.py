@@ -3,9 +3,8 @@
 Axis suffixes: T trained response tokens of the samples at hand, laid end to end; D hidden.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import reduce
 from operator import add
 from typing import Any
@@ -21,6 +20,7 @@ from rlcs.sample_packs import Packing, TrainSample
 from rollout.forward import token_logprobs
 from sft import schedule
 from sft.optimizers import build_optimizer, set_learning_rate
+from sft.skipped import NonFiniteUpdate, SkippedUpdates, refuse_nonfinite
 from sft.update import explained_shortage, head_rows
 
 __all__ = ["Learner", "TrainSample", "learning_rate"]
@@ -40,6 +40,12 @@ class _Totals:
     importance_capped: int = 0
     reference_kl: float = 0.0
     packed_tokens: int = 0
+
+    def add(self, other: "_Totals") -> None:
+        """Takes the sums of one more update in."""
+        for one in fields(self):
+            mine, its = getattr(self, one.name), getattr(other, one.name)
+            setattr(self, one.name, max(mine, its) if one.name == "gap_max" else mine + its)
 
 
 def learning_rate(config: RlConfig, step: int) -> float:
@@ -69,31 +75,45 @@ class Learner:
         self.model, self.config, self.reference = model, config, reference
         self.optimizer = optimizer_of(model, config)
         self._packing = Packing(model, config.token_budget)
+        self.skipped = SkippedUpdates(config.max_skipped_updates)
 
     def update(self, samples: Sequence[TrainSample], step: int, rng: np.random.Generator) -> dict[str, float]:
         """One step: `updates_per_step` optimiser updates on disjoint parts of `samples`, drawn by `rng`, in each of
         `epochs_per_step` passes over them. -> metrics, "update/N/..." for each update where there are several.
 
-        What stands below the ratio stays what it was before the first update.
-        Raises FloatingPointError when a gradient is not finite; the weights are then those before the update.
+        What stands below the ratio stays what it was before the first update. An update whose loss or gradient is not finite is
+        skipped and counted: nothing it would change is changed. Raises FloatingPointError, naming samples, when more than
+        `max_skipped_updates` in a row are.
         """
         config = self.config
         set_learning_rate(self.optimizer, learning_rate(config, step))
         samples = [sample for sample in samples if len(sample.rollout_logprobs)]
         if not samples:
-            return {"lr": learning_rate(config, step)}
+            return {"lr": learning_rate(config, step), "skipped_updates": 0.0}
         parts = [part for _ in range(config.epochs_per_step) for part in self._parts(len(samples), rng)]
         old = [torch.from_numpy(sample.rollout_logprobs) for sample in samples]
         fresh = config.old_logprobs == "trainer" and config.updates_per_step * config.epochs_per_step == 1
         if config.old_logprobs == "trainer" and not fresh:
             old = self._frozen_logprobs(samples)
-        totals, norms, losses = _Totals(), [], []
-        for number, part in enumerate(parts):
+        totals = _Totals()
+        losses: list[float] = []
+        norms: list[float] = []
+        for part in parts:
             chosen = [samples[index] for index in part]
             old_chosen = None if fresh else [old[index] for index in part]
-            loss, norm = self._optimise(chosen, old_chosen, totals, measure_gap=number == 0)
+            own = _Totals()
+            try:
+                loss, norm = self._optimise(chosen, old_chosen, own, measure_gap=not losses)
+            except NonFiniteUpdate as error:
+                self.skipped.skip(step + config.policy_starts, error)
+                continue
+            self.skipped.made()
+            totals.add(own)
             losses.append(loss)
             norms.append(norm)
+        counted = {"lr": learning_rate(config, step), "skipped_updates": float(len(parts) - len(losses))}
+        if not losses:
+            return counted
         if self.reference is not None:
             self.reference.follow()
         stats = reduce(add, totals.updates)
@@ -105,7 +125,7 @@ class Learner:
         return {
             "loss": float(np.mean(losses)),
             "grad_norm": float(np.mean(norms)),
-            "lr": learning_rate(config, step),
+            **counted,
             **stats.metrics(),
             "entropy": totals.entropy / tokens,
             "logprob_gap_mean": totals.gap_sum / max(totals.gap_tokens, 1),
@@ -129,11 +149,25 @@ class Learner:
         self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, totals: _Totals, *, measure_gap: bool
     ) -> tuple[float, float]:
         """One optimiser update on all of `samples`; `old` None takes the pass's own log-probabilities. -> (loss,
-        gradient norm).
+        gradient norm). Raises NonFiniteUpdate where either is not finite.
         """
-        config = self.config
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(samples, old, totals, measure_gap=measure_gap)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
+
+        def alone(index: int) -> float:
+            return self._backward([samples[index]], old and [old[index]], _Totals(), measure_gap=False)
+
+        refuse_nonfinite(self.model, loss, norm, [sample.id for sample in samples], alone)
+        self.optimizer.step()
+        return loss, norm
+
+    def _backward(
+        self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, totals: _Totals, *, measure_gap: bool
+    ) -> float:
+        """Adds the gradient of the loss over all of `samples`, pack by pack. -> the loss."""
+        config = self.config
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         constant = config.most_response_tokens
         weights = token_weights(lengths, config.loss_aggregation, constant=constant).split(lengths.tolist())
@@ -186,14 +220,8 @@ class Learner:
                 totals.gap_max = max(totals.gap_max, float(gap_T.abs().max()))
                 totals.gap_kl += float((gap_T.clamp(max=20.0).exp() - 1.0 - gap_T).sum())
                 totals.gap_tokens += len(gap_T)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient norm is {norm}: the policy has diverged; resume from the last checkpoint with a lower lr"
-            )
-        self.optimizer.step()
         totals.updates.append(reduce(add, own))
-        return total, norm
+        return total
 
     def _logprobs(
         self, samples: Sequence[TrainSample], model: PreTrainedModel | None = None

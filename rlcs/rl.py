@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from rlcs.advantages import group_advantages, leave_one_out_advantages, whitened_advantages
 from rlcs.critic import build_critic
@@ -28,28 +29,39 @@ from rlcs.reference import build_reference
 from rlcs.rl_config import RlConfig
 from rlcs.rl_state import RunState
 from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
+from rlcs.run_identity import RunIdentity
 from rlcs.samplers import SAMPLERS, Sampler
 from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
-from sft.checkpoint import resolve_model
+from sft.checkpoint import resolve_model, sound_checkpoint
 from sft.optimizers import require_optimizer
 from sft.policy import trained_policy
 from sft.rundir import RunDir
+from sft.stop import StopSignals
 
 
 def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = None) -> Path:
     """Trains `config.model` on `config.problems`; returns the final checkpoint, a Hugging Face directory.
 
     `resume` continues the run in `config.out` from its last checkpoint with the same draws, losses and weights as if it
-    had never stopped. Raises FileExistsError for a run directory that already holds a run when not resuming.
+    had never stopped. Raises FileExistsError for a run directory that already holds a run when not resuming, ValueError for
+    data or settings that are not those of the run resumed, Stopped when a signal ended it (docs/exactness.md).
     """
     console = console or Console()
     if config.threads:
         torch.set_num_threads(config.threads)
     require_optimizer(config.optimizer)
     run = RunDir(config.out, resume=resume, loggers=config.loggers)
-    checkpoint = run.last_checkpoint() if resume else None
+    run.claim()
+
+    def warn(text: str) -> None:
+        console.print(f"[yellow]{escape(text)}[/yellow]", highlight=False, soft_wrap=True)
+
+    checkpoint = sound_checkpoint(run, warn) if resume else None
     problems = load_problems(config.problems)
+    identity = RunIdentity(config, problems)
+    if checkpoint and (changed := identity.check(checkpoint, run)):
+        warn(changed)
     model, processor = trained_policy(config, checkpoint)
     renderer = ChatRenderer(processor)
     # While one set of weights is trained, the engine of a run that generates ahead serves the former one from its own.
@@ -63,15 +75,24 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     guard = Guard(config, config.guard, problems, sampler, run, console) if config.guard else None
     pool = scoring_pool(config)
     source = GroupSource(config, problems, thinking_N, sampler, model, engine, renderer, pool, rng, generator)
-    state = RunState(problems, thinking_N, learner, sampler, rng, generator, source, critic, guard)
+    state = RunState(problems, thinking_N, learner, sampler, rng, generator, source, identity, critic, guard)
     start = state.restore(checkpoint) if checkpoint else 0
     domains = sorted({problem.domain for problem in problems})
     run.rewind(start)
+    run.prune_checkpoints(config.keep_checkpoints)
+    identity.write(run)
     run.atomic_write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     spent = Spent.of_run(run)
     heldout = HeldoutCurve(config, config.heldout, run, start) if config.heldout else None
 
-    with closing(engine), pool, source, progress(console, config.steps, start, domains) as advance:
+    with (
+        closing(run),
+        closing(engine),
+        pool,
+        source,
+        StopSignals() as stop,
+        progress(console, config.steps, start, domains) as advance,
+    ):
         if heldout and start == 0:
             heldout.add(0, spent, source.serve(0), renderer, pool)
         if guard and start == 0:
@@ -79,6 +100,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
         for step in range(start, config.steps):
             if config.max_rollouts and spent.rollouts >= config.max_rollouts:
                 break
+            stop.leave(step, run.last_checkpoint())
             clock = Clock(config.device)
             rollouts = source.of_step(step, clock)  # draw, generate, score, observe, refill
             with clock("select"):
@@ -96,6 +118,8 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                     samples, judged = critic.learn(samples, step, rng)
                 if step >= config.policy_starts:
                     learned = learner.update(samples, step - config.policy_starts, rng)
+                for notice in learner.skipped.notices():
+                    warn(notice)
 
             with clock("log"):
                 table = rollout_table(rollouts, fates, advantages_PG, step)
@@ -122,12 +146,11 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                 metrics |= guard.look(step + 1, source.serve(step + 1), renderer, pool)
                 last = last or guard.stopped
             run.log(step, metrics)
-            if (step + 1) % config.save_every == 0 or last:
+            if (step + 1) % config.save_every == 0 or last or stop.requested:
                 state.save(run, step + 1, processor, config.keep_checkpoints)
             advance(step, metrics)
             if guard and guard.stopped:
                 break
-    run.close()
     final = run.last_checkpoint()
     assert final is not None
     return final

@@ -201,6 +201,8 @@ class RlConfig(_Section):
     """AdamW's moment decays."""
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
+    max_skipped_updates: int = Field(default=3, ge=0)
+    """Updates in a row that are skipped where a loss or gradient is not finite; one more ends the run. 0: the first ends it."""
     token_budget: int = Field(default=8192, ge=1)
     """Tokens packed into one forward and backward pass."""
 

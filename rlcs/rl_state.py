@@ -1,6 +1,7 @@
 """What an RL run is besides its weights, to and from a checkpoint: optimiser, sampler, random generators, position."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from rlcs.generation import GroupSource
 from rlcs.guard import Guard
 from rlcs.learner import Learner
 from rlcs.problems import Problem
+from rlcs.run_identity import RunIdentity, problem_lines
 from rlcs.samplers import Sampler
 from sft.checkpoint import load_training_state, save_checkpoint
+from sft.data_record import fingerprints
 from sft.rundir import RunDir
 
 
@@ -36,6 +39,8 @@ class RunState:
     """Decides every sampled token."""
     source: GroupSource
     """Holds what was generated ahead of the next step."""
+    identity: RunIdentity
+    """What the run must have in common with itself when it is resumed."""
     critic: Critic | None = None
     guard: Guard | None = None
     """What it has seen of the audit problems, and whom it accused."""
@@ -46,29 +51,23 @@ class RunState:
         state = {
             "step": step,
             "ahead": ahead,
-            "problems": digest(self.problems, self.thinking_N),
+            "identity": self.identity.state_dict(),
             "sampler": self.sampler.state_dict(),
             "reference": self.learner.reference.state_dict() if self.learner.reference else {},
             "critic": self.critic.state_dict() if self.critic else {},
             "guard": self.guard.state_dict() if self.guard else {},
+            "skipped": self.learner.skipped.state_dict(),
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
         }
+        run.flush()
         path = save_checkpoint(run.checkpoint_path(step), self.learner.model, processor, self.learner.optimizer, state)
         run.prune_checkpoints(keep)
         return path
 
     def restore(self, checkpoint: Path) -> int:
-        """Loads all but the weights from `checkpoint` -> steps done. Raises ValueError when the problems are not the
-        same ones.
-        """
+        """Loads all but the weights from `checkpoint` -> steps done. `identity` has found that it is this run's."""
         optimizer, state = load_training_state(checkpoint)
-        if state["problems"] != digest(self.problems, self.thinking_N):
-            raise ValueError(
-                f"{checkpoint}: it was saved while training on other problems than those of this run, or on the same in other "
-                "modes, to which its sampler state would not apply; resume with the same problem file, seed and nothink_ratio, "
-                "or start a new run with this checkpoint as its model"
-            )
         self.learner.optimizer.load_state_dict(optimizer)
         self.sampler.load_state_dict(state["sampler"])
         if self.learner.reference:
@@ -77,6 +76,7 @@ class RunState:
             self.critic.load_state_dict(state["critic"])
         if self.guard and state.get("guard"):
             self.guard.load_state_dict(state["guard"])
+        self.learner.skipped.load_state_dict(state["skipped"])
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(state["generator"])
         self.source.load_state_dict(state.get("ahead", {}))
@@ -84,7 +84,7 @@ class RunState:
 
 
 def digest(problems: Sequence[Problem], thinking_N: np.ndarray) -> str:
-    """SHA-256 of the problems' ids in order and their modes: the sampler knows problems by their place."""
-    found = hashlib.sha256("\n".join(problem.id for problem in problems).encode())
+    """SHA-256 of the problems' contents in order and their modes: the sampler knows problems by their place."""
+    found = hashlib.sha256(json.dumps(fingerprints(problem_lines(problems))).encode())
     found.update(thinking_N.tobytes())
     return found.hexdigest()

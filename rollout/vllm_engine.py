@@ -7,6 +7,7 @@ over in memory (`vllm_worker`). Not yet run on GPU.
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -54,7 +55,7 @@ class VllmEngine(Engine):
         thinks = renderer.token_id("<think>") is not None and renderer.token_id("</think>") is not None
         self._tokens = renderer.budget_tokens() if thinks else None
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="vllm-client", daemon=True).start()
+        threading.Thread(target=self._run_loop, name="vllm-client", daemon=True).start()
         self._block: Any = None
         self._handles: bytes | None = None
         self._running: Sequence[Future[tuple[int, list[Completion]]]] = ()
@@ -168,6 +169,12 @@ class VllmEngine(Engine):
         """Processes of the engine, for tests and monitoring."""
         manager = self._engine.engine_core.resources.engine_manager
         return [process.pid for process in manager.processes if process.pid is not None]
+
+    def _run_loop(self) -> None:
+        # vLLM's processes start from this thread and inherit what it blocks. Ctrl-C goes to every process of a terminal, but
+        # whether generation is broken off is for this process to say.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._loop.run_forever()
 
     def _await(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

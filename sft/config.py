@@ -95,6 +95,8 @@ class SftConfig(BaseModel):
     """AdamW's moment decays."""
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
+    max_skipped_updates: int = Field(default=3, ge=0)
+    """Updates in a row that are skipped where a loss or gradient is not finite; one more ends the run. 0: the first ends it."""
 
     eval_every: int = Field(default=50, ge=0)
     """Steps between evaluations; the last step always has one. 0: no other."""

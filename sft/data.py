@@ -1,6 +1,5 @@
 """SFT examples: strict loading, rejection of responses that break the format, and the non-thinking form."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from rewards import parse_response
 from rewards.format import THINK_CLOSE, THINK_OPEN, Style
 from rollout.messages import Message, check_messages, parts_of, text_of
+from sft.data_record import Line
 
 NOTHINK = "/nothink"
 EMPTY_THOUGHT = f"{THINK_OPEN}{THINK_CLOSE}\n"
@@ -103,12 +103,10 @@ def as_nothink(messages: Sequence[Message]) -> list[Message]:
     return [*rewritten, {"role": "assistant", "content": EMPTY_THOUGHT + answer}]
 
 
-def digest(examples: Sequence[Example]) -> str:
-    """SHA-256 of the examples in order: a resumed run must have the same ones."""
-    found = hashlib.sha256()
+def lines_of(examples: Sequence[Example]) -> Iterator[Line]:
+    """The examples as what `sft.data_record` compares when a run is resumed."""
     for example in examples:
-        found.update(json.dumps([example.id, example.domain, example.messages]).encode() + b"\n")
-    return found.hexdigest()
+        yield Line(example.id, [example.id, example.domain, example.messages], example.messages, example.root)
 
 
 def _switched_off(message: Message) -> bool:

@@ -27,7 +27,7 @@ class Renderings:
         """The example to train or evaluate on. Raises ValueError naming the example where it cannot be rendered."""
         nothink = nothink or not example.thinks
         encoded = self._encoded.get((example, nothink)) or self._render(example, nothink)
-        return Sample(encoded, example.domain, nothink)
+        return Sample(encoded, example.domain, nothink, example.id)
 
     def forms(self, example: Example, *, nothink: bool) -> list[Sample]:
         """The example in every form it may be asked for: as it is and, with `nothink`, in non-thinking form."""

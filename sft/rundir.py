@@ -1,19 +1,24 @@
 """The run directory, the interface between training, resume and whoever looks at a run.
 
-    config.yaml   metrics.jsonl   checkpoints/step-000120/   events/ (TensorBoard)   and what else a trainer writes
+    config.yaml   metrics.jsonl   checkpoints/step-000120/   events/ (TensorBoard)   lock   and what else a trainer writes
 
 Every file appears whole or not at all. Used by SFT and RL alike.
 """
 
+import errno
+import fcntl
 import json
 import math
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from sft.storage import explained_write
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -21,7 +26,14 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"
 """Ends the name of a file or directory that is still being written."""
 
+DAMAGED = ".damaged"
+"""Ends the name of a checkpoint that was found damaged and set aside."""
+
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
+_STEP_FILE = re.compile(r"step=(\d{6,})\..*")
+_BY_STEPS_DONE = {"audit"}
+"""Folders whose files are named by how many steps were done when they were written, not by the 0-based step."""
+_RESUME = "; what is there is whole, and --resume goes on from the last checkpoint"
 
 
 class RunDir:
@@ -36,6 +48,7 @@ class RunDir:
         self._resume, self._loggers = resume, loggers
         self._start = 0
         self._writer: SummaryWriter | None = None
+        self._lock: IO[str] | None = None
 
     @property
     def metrics_path(self) -> Path:
@@ -44,29 +57,61 @@ class RunDir:
     def atomic_write(self, name: str, content: str | bytes) -> Path:
         """Writes the file `name` (relative, directories are made) so that it holds the old content or all of the new."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + PARTIAL)
-        try:
-            with partial.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        fsync_directory(path.parent)
+        with explained_write(path, _RESUME):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+            fsync_directory(path.parent)
         return path
 
-    def rewind(self, step: int) -> None:
-        """Makes `step` the next one to be logged: metrics of it and later steps are dropped, as is a torn last line.
+    def claim(self) -> None:
+        """Makes sure before the work begins that the directory can be written and that nobody else does: until this process
+        ends, a second one is refused by BlockingIOError (on file systems that know locks).
 
         Raises FileExistsError where the directory holds a run and resuming was not asked for.
         """
-        if not self._resume and (self.metrics_path.exists() or self.last_checkpoint()):
-            raise FileExistsError(
-                f"{self.path} already holds a run; go on with it by --resume, or name another directory as `out`"
-            )
+        with explained_write(self.path / "lock"):
+            self._refuse_existing()
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+", encoding="utf-8")
+        try:
+            # A record lock is this process's: processes that it forks do not hold it on when it was killed.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                lock.seek(0)
+                raise BlockingIOError(
+                    f"{self.path} is being written by another process, {lock.read().strip() or 'unknown'}; wait for its end, "
+                    "stop it, or name another directory as `out`"
+                ) from error
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def rewind(self, step: int) -> None:
+        """Makes `step` the next one to be logged. Metrics of it and later steps are dropped, as is a torn last line; so are
+        files of those steps (`KIND/step=000120.SUFFIX`), and what a killed writer had not finished.
+
+        Raises FileExistsError where the directory holds a run and resuming was not asked for.
+        """
+        self._refuse_existing()
+        for path in [*self.path.glob(f"*{PARTIAL}"), *self.path.glob(f"*/*{PARTIAL}")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self.path.glob("*/step=*"):
+            found = _STEP_FILE.fullmatch(path.name)
+            if found and int(found[1]) >= step + (path.parent.name in _BY_STEPS_DONE):
+                path.unlink()
         if self.metrics_path.exists():
             rows = [(line, row) for line, row in _rows(self.metrics_path) if row["step"] < step]
             self.atomic_write(self.metrics_path.name, b"".join(line + b"\n" for line, _ in rows))
@@ -79,14 +124,24 @@ class RunDir:
         """
         row: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
         row |= {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with explained_write(self.metrics_path, _RESUME):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         if "tensorboard" in self._loggers:
-            for name, value in metrics.items():
-                self._events().add_scalar(name, float(value), step)
+            with explained_write(self.path / "events", _RESUME):
+                for name, value in metrics.items():
+                    self._events().add_scalar(name, float(value), step)
+
+    def flush(self) -> None:
+        """Hands what the loggers hold back to the system. To be called before a checkpoint: a run that is killed after it does
+        not log those steps again.
+        """
+        if self._writer is not None:
+            with explained_write(self.path / "events", _RESUME):
+                self._writer.flush()
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after `step` steps belongs."""
@@ -104,11 +159,32 @@ class RunDir:
         for path in (self.path / "checkpoints").glob(f"*{PARTIAL}"):
             shutil.rmtree(path)
 
+    def set_aside(self, checkpoint: Path) -> Path:
+        """Renames a damaged checkpoint, so that it is none any more -> its new path."""
+        aside = checkpoint.with_name(checkpoint.name + DAMAGED)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = checkpoint.with_name(f"{checkpoint.name}{DAMAGED}-{number}")
+        checkpoint.rename(aside)
+        fsync_directory(aside.parent)
+        return aside
+
+    def checkpoints(self) -> list[Path]:
+        """The complete checkpoints, that of the most steps first."""
+        return sorted(self._checkpoints(), key=_steps, reverse=True)
+
     def close(self) -> None:
         """Flushes the loggers."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _refuse_existing(self) -> None:
+        if not self._resume and (self.metrics_path.exists() or self.last_checkpoint()):
+            raise FileExistsError(
+                f"{self.path} already holds a run; go on with it by --resume, or name another directory as `out`"
+            )
 
     def _checkpoints(self) -> list[Path]:
         return [

@@ -3,7 +3,6 @@
 Axis suffixes: T target tokens (those with loss) of the examples at hand, laid end to end; D hidden.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rollout.transformers_engine import out_of_memory
 from sft.config import SftConfig
 from sft.optimizers import Group
 from sft.packing import first_fit
+from sft.skipped import refuse_nonfinite
 from sft.tally import Tally
 
 _HEAD_LOGITS = 2**27
@@ -30,6 +30,8 @@ class Sample:
     encoded: Encoded
     domain: str
     nothink: bool
+    id: str = ""
+    """The example's, for messages."""
 
     def __post_init__(self) -> None:
         if not self.targets or self.encoded.loss_mask[0]:
@@ -88,10 +90,23 @@ def update(
     """One update on the mean loss over all target tokens of `samples`. -> (losses, gradient norm before clipping).
 
     The mean is taken over the whole update before it is cut into packs, so `token_budget` does not change the gradient.
-    Raises FloatingPointError when the gradient is not finite; the weights are then untouched.
+    Raises NonFiniteUpdate, naming examples, when the loss or the gradient is not finite; the weights are then untouched.
     """
     model.train()
     optimizer.zero_grad(set_to_none=True)
+    tally = _backward(model, samples, token_budget)
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip))
+
+    def alone(index: int) -> float:
+        return _backward(model, [samples[index]], token_budget).losses()["loss"]
+
+    refuse_nonfinite(model, tally.losses()["loss"], norm, [sample.id for sample in samples], alone)
+    optimizer.step()
+    return tally, norm
+
+
+def _backward(model: PreTrainedModel, samples: Sequence[Sample], token_budget: int) -> Tally:
+    """Adds the gradient of the mean loss over all target tokens of `samples`, pack by pack. -> the losses."""
     total, tally = sum(sample.targets for sample in samples), Tally()
     for members in packs(samples, token_budget):
         lengths = [len(sample.encoded.input_ids) for sample in members]
@@ -102,13 +117,7 @@ def update(
             (-logprobs_T.sum() / total).backward()
         for sample, own in zip(members, logprobs_T.detach().split([sample.targets for sample in members]), strict=True):
             tally.add(sample.domain, nothink=sample.nothink, loss=-float(own.sum()), tokens=sample.targets)
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip))
-    if not math.isfinite(norm):
-        raise FloatingPointError(
-            f"the gradient norm is {norm}: training has diverged; resume from the last checkpoint with a lower lr"
-        )
-    optimizer.step()
-    return tally, norm
+    return tally
 
 
 def trained_groups(model: PreTrainedModel, config: SftConfig) -> list[Group]:

@@ -20,7 +20,7 @@ from torch.distributed.tensor.placement_types import Shard
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
 from rlcs.verl.translate import CHECKPOINTS
-from sft.checkpoint import OPTIMIZER, STATE
+from sft.checkpoint import CHECKSUMS, OPTIMIZER, STATE
 from sft.rundir import PARTIAL, RunDir, fsync_directory
 
 Dtype = Literal["float32", "bfloat16"]
@@ -172,7 +172,7 @@ def _dtype_of(run: Path) -> Dtype | None:
 
 def _copy(checkpoint: Path, out: Path) -> None:
     for file in checkpoint.iterdir():
-        if file.name in (OPTIMIZER, STATE):
+        if file.name in (OPTIMIZER, STATE, CHECKSUMS):
             continue
         shutil.copytree(file, out / file.name) if file.is_dir() else shutil.copy2(file, out / file.name)
 

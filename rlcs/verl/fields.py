@@ -147,6 +147,7 @@ REFUSED: dict[str, str] = {
     "decay_ratio": "it goes with schedule: wsd, which verl has not",
     "optimizer": "8-bit moments have not been run with weights that FSDP2 shards",
     "max_staleness": "its synchronous trainer, which ours is made of, updates and generates in turn",
+    "max_skipped_updates": "its workers skip such an update by themselves, and the run ends after the first",
     "rollout_batch": "it is the transformers engine's; vLLM has vllm.max_sequences",
     "vllm.max_restarts": "verl does not start a vLLM again that died: the run ends with an error, and --resume goes on",
     "vllm.server": "verl starts its own vLLM servers beside the training workers",

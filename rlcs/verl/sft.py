@@ -179,6 +179,10 @@ def sft_faults(config: SftConfig) -> list[str]:
         )
     if config.optimizer != "adamw":
         found.append(f"optimizer is {config.optimizer!r}: 8-bit moments have not been run with weights that FSDP2 shards")
+    if config.max_skipped_updates != SftConfig.model_fields["max_skipped_updates"].default:
+        found.append(
+            "max_skipped_updates is the local engine's: verl's workers skip such an update by themselves; leave it out"
+        )
     if config.lora is not None and config.lora.dropout:
         found.append(f"lora.dropout is {config.lora.dropout}, which verl's adapters do not have; set it to 0")
     if config.lora is not None and config.lora.alpha != int(config.lora.alpha):

@@ -101,5 +101,5 @@ def test_a_run_is_resumed_only_with_its_own_problems(coin_policy: Path, coin_pro
     lines = coin_problems.read_text().splitlines()
     other = coin_problems.with_name("other.jsonl")
     other.write_text("\n".join(lines[1:]) + "\n")
-    with pytest.raises(ValueError, match="other problems"):
+    with pytest.raises(ValueError, match="problems: 1 removed: p0"):
         run_rl(settings.model_copy(update={"problems": other, "steps": 2}), resume=True, console=Console(quiet=True))

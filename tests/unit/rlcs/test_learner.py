@@ -1,6 +1,7 @@
 """The learner against plain, unpacked autograd, and what must not change a gradient."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from transformers import PreTrainedModel
 
 from rlcs.learner import Learner, TrainSample, learning_rate
 from rlcs.nano.build import build_model, build_processor
+from rlcs.reference import build_reference
 from rlcs.rl_config import RlConfig
 from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
 from rollout.engine import SamplingParams, ThinkingBudget
 from rollout.transformers_engine import TransformersEngine
+from sft.skipped import NonFiniteUpdate
 
 
 def settings(**changes: Any) -> RlConfig:
@@ -325,12 +328,49 @@ def test_gradient_is_clipped_to_its_norm(samples: list[TrainSample]) -> None:
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_and_spares_the_weights(samples: list[TrainSample]) -> None:
+def test_an_update_that_is_not_finite_is_skipped_with_its_samples_named_and_nothing_else_touched(
+    samples: list[TrainSample],
+) -> None:
+    """The second of three updates holds a sample without a finite advantage; the others are as if it had not been there."""
+    config = settings(updates_per_step=3, max_skipped_updates=1, old_logprobs="trainer")
+    order = np.array_split(np.random.default_rng(0).permutation(len(samples)), 3)
+    broken = list(samples)
+    broken[order[1][0]] = replace(samples[order[1][0]], advantage=float("inf"), id="p7")
+    learner = Learner(fresh_model(), config)
+    metrics = learner.update(broken, 0, np.random.default_rng(0))
+    assert metrics["skipped_updates"] == 1 and all(np.isfinite(value) for value in metrics.values())
+    (notice,) = learner.skipped.notices()
+    assert "1 of 4 samples are not finite: p7" in notice
+
+    class Without(Learner):
+        def _optimise(self, chosen: Any, *arguments: Any, **options: Any) -> tuple[float, float]:
+            if any(sample.id == "p7" for sample in chosen):
+                raise NonFiniteUpdate("left out by the test", ["p7"])
+            return super()._optimise(chosen, *arguments, **options)
+
+    other = Without(fresh_model(), config)
+    assert other.update(broken, 0, np.random.default_rng(0)) == metrics
+    assert all(torch.equal(a, b) for a, b in zip(learner.model.parameters(), other.model.parameters(), strict=True))
+    assert {int(state["step"]) for state in learner.optimizer.state.values()} == {2}
+
+
+def test_a_step_without_any_finite_update_leaves_weights_optimiser_and_reference_and_the_next_one_too_many_ends_the_run(
+    samples: list[TrainSample], tmp_path: Path
+) -> None:
+    fresh_model().save_pretrained(tmp_path)
+    build_processor().save_pretrained(tmp_path)
+    config = settings(model=str(tmp_path), max_skipped_updates=1, kl_coef=0.1, reference_decay=0.5)
     model, before = fresh_model(), fresh_model().state_dict()
-    broken = [TrainSample(samples[0].encoded, samples[0].rollout_logprobs, float("inf"))]
-    with pytest.raises(FloatingPointError, match="diverged"):
-        Learner(model, settings()).update(broken, 0, np.random.default_rng(0))
+    reference = build_reference(model, config)
+    assert reference is not None
+    learner = Learner(model, config, reference)
+    broken = [replace(samples[0], advantage=float("nan"), id="p0"), replace(samples[5], id="p5")]
+    assert learner.update(broken, 0, np.random.default_rng(0)) == {"lr": config.lr, "skipped_updates": 1.0}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not learner.optimizer.state
+    assert all(torch.equal(value, before[name]) for name, value in reference.state_dict().items())
+    with pytest.raises(FloatingPointError, match=r"2 updates in a row.*step 0: .*: p0\. step 1: .*: p0\. Resume"):
+        learner.update(broken, 1, np.random.default_rng(0))
 
 
 def test_log_probabilities_must_match_the_trained_tokens(samples: list[TrainSample]) -> None:

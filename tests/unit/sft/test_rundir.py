@@ -69,6 +69,31 @@ def test_rewinding_drops_later_steps_and_a_torn_line(tmp_path: Path) -> None:
     assert steps(resumed) == [0, 1, 2, 3]
 
 
+def test_rewinding_drops_files_of_later_steps_and_what_was_not_finished(tmp_path: Path) -> None:
+    run = logged(tmp_path, 3)
+    for step in range(3):
+        run.atomic_write(f"rollouts/step={step:06d}.parquet", b"")
+        run.atomic_write(f"audit/step={step:06d}.parquet", b"")  # after as many steps
+    for left in ("rollouts/step=000001.parquet.partial", "config.yaml.partial"):
+        (tmp_path / left).write_text("half")
+    for other in ("rollouts/notes", "config.yaml", "rollouts/step=later"):
+        (tmp_path / other).write_text("whole")
+    checkpoint(run, 1)
+    (tmp_path / "checkpoints" / "step-000002.partial").mkdir()
+    RunDir(tmp_path, resume=True, loggers=()).rewind(1)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
+        "audit/step=000000.parquet",
+        "audit/step=000001.parquet",
+        "checkpoints/step-000001/config.json",
+        "config.yaml",
+        "metrics.jsonl",
+        "rollouts/notes",
+        "rollouts/step=000000.parquet",
+        "rollouts/step=later",
+    ]
+    assert not (tmp_path / "checkpoints" / "step-000002.partial").exists()
+
+
 def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(tmp_path: Path) -> None:
     logged(tmp_path, 2)
     run = RunDir(tmp_path, resume=True, loggers=())
@@ -131,6 +156,17 @@ def test_tensorboard_events_carry_the_metrics_and_hide_those_rewound(tmp_path: P
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 0.0), (1, 10.0)]
+
+
+def test_what_was_logged_before_a_checkpoint_is_in_the_events_of_a_run_killed_after_it(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for step in range(40):
+        run.log(step, {"loss": float(step)})
+    run.flush()
+    events = EventAccumulator(str(tmp_path / "events"))  # the writer has not been closed
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(40))
+    run.close()
 
 
 def test_no_events_are_written_without_the_logger(tmp_path: Path) -> None:
