@@ -36,18 +36,18 @@ def run(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_proble
 
 
 def test_advantages_are_estimated_from_the_critics_values(run: Path) -> None:
-    for step in range(2):
-        rows: list[dict[str, Any]] = torch.load(run / f"dump-{step}.pt", weights_only=False)
-        assert all(row["response_mask"].all() for row in rows), "no token was forced, which verl would step over"
-        rewards, values, returns, advantages = (
-            torch.cat([row[name] for row in rows]) for name in ("rm_scores", "values", "returns", "advantages")
-        )
-        lengths = torch.tensor([len(row["responses"]) for row in rows])
-        assert bool(values.any()) == bool(step), "the critic begins with values of zero and has learned by the second step"
-        found, learned = generalised_advantages(rewards, values, lengths)
-        torch.testing.assert_close(returns, learned, rtol=1e-4, atol=1e-5)
-        whitened = (found - found.mean()) / found.std()  # verl's own addition
-        torch.testing.assert_close(advantages, whitened, rtol=1e-3, atol=1e-4)
+    assert not (run / "dump-0.pt").exists(), "the policy has no update while the critic learns alone"
+    rows: list[dict[str, Any]] = torch.load(run / "dump-1.pt", weights_only=False)
+    assert all(row["response_mask"].all() for row in rows), "no token was forced, which verl would step over"
+    rewards, values, returns, advantages = (
+        torch.cat([row[name] for row in rows]) for name in ("rm_scores", "values", "returns", "advantages")
+    )
+    lengths = torch.tensor([len(row["responses"]) for row in rows])
+    assert bool(values.any()), "the critic has learned by the second step"
+    found, learned = generalised_advantages(rewards, values, lengths)
+    torch.testing.assert_close(returns, learned, rtol=1e-4, atol=1e-5)
+    whitened = (found - found.mean()) / found.std()  # verl's own addition
+    torch.testing.assert_close(advantages, whitened, rtol=1e-3, atol=1e-4)
 
 
 def test_the_critic_learns_and_is_kept_by_a_run_that_ends_on_its_rollouts(run: Path) -> None:
@@ -55,6 +55,6 @@ def test_the_critic_learns_and_is_kept_by_a_run_that_ends_on_its_rollouts(run: P
     assert first["critic/vpred_mean"] == 0.0 and second["critic/vpred_mean"] != 0.0
     for row in (first, second):
         assert row["critic/grad_norm"] > 0 and row["critic/loss"] > 0
-    assert "policy/grad_norm" not in first and second["policy/grad_norm"] > 0, "the critic learns alone for a step"
+    assert "policy/grad_norm" not in first and second["policy/grad_norm"] > 0
     assert {path.name for path in (run / "verl" / "global_step_2").iterdir()} >= {"actor", "critic", "data.pt"}
     assert (run / "checkpoints" / "step-000002" / "model.safetensors").is_file()
