@@ -3,7 +3,7 @@
     python benchmarks/ppo_vs_grpo.py [--seeds 0 1 2] [--quickstart runs/quickstart] [--out runs/ppo_vs_grpo] [--threads 0]
 
 Runs configs/rl/nano.yaml and configs/rl/nano_ppo.yaml, answers the held-out problems with every final policy and with the SFT
-checkpoint (configs/eval/nano.yaml: six samples in each mode), and writes benchmarks/results/ppo_vs_grpo.json. `make quickstart`
+checkpoint (configs/eval/nano.yaml), and writes benchmarks/results/ppo_vs_grpo.json. `make quickstart`
 makes the checkpoint and the problems. Runs that are there are kept and unfinished ones go on, so the command can be stopped and
 started again; --summary writes the results of those that are there. "gain" is pass@1 after less before, paired by problem, with
 its 95% interval over problems: it says nothing of how seeds differ, for which look at the seeds.
@@ -53,7 +53,8 @@ def evaluated(model: Path, out: Path, options: argparse.Namespace) -> Evaluation
     """The evaluation of a checkpoint, made where it is not there."""
     if not (out / "eval.json").is_file():
         changes = [f"model={model}", f"out={out}", f"problems={options.quickstart / 'data' / 'heldout.jsonl'}"]
-        config = load_config(EvalConfig, ROOT / "configs" / "eval" / "nano.yaml", [*changes, f"threads={options.threads}"])
+        changes += [f"threads={options.threads}", f"samples={options.samples}", "greedy=false"]
+        config = load_config(EvalConfig, ROOT / "configs" / "eval" / "nano.yaml", changes)
         run_eval(config, console=Console(quiet=True), tables=False)
     return Evaluation.read(out)
 
@@ -75,9 +76,8 @@ def gains(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 def spent(run: Path) -> dict[str, float]:
     """What a run cost, and at its end what its critic knew."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = {name: sum(row[key] for row in rows) for name, key in (("rollouts", "rollouts"), ("tokens", "tokens"))}
-    found |= {f"cpu_{part}": sum(row.get(f"cpu_seconds/{part}", 0.0) for row in rows) for part in ("step",)}
-    found["seconds_train_share"] = sum(row["seconds/train"] for row in rows) / sum(row["seconds/step"] for row in rows)
+    found = {name: float(sum(row[name] for row in rows)) for name in ("rollouts", "tokens", "cpu_seconds/step")}
+    found["steps"] = len(rows)
     for name in ("vf_explained_var", "loss", "vf_clipfrac"):
         known = [row[f"critic/{name}"] for row in rows[-LAST:] if row.get(f"critic/{name}") is not None]
         found |= {f"critic_{name}": float(np.mean(known))} if known else {}
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--quickstart", type=Path, default=ROOT / "runs" / "quickstart")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ppo_vs_grpo")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "ppo_vs_grpo.json")
+    parser.add_argument("--samples", type=int, default=6, help="responses to each held-out problem in each mode")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--ppo", nargs="*", default=[], help="further settings of the PPO runs, key=value")
     parser.add_argument("--summary", action="store_true", help="only write the results of what is there")
@@ -103,7 +104,8 @@ def main() -> None:
                 continue
             before = evaluated(options.quickstart / "sft", options.out / "sft-eval", options)
             found = gains(before, evaluated(train(name, seed, options), out / "eval", options))
-            runs[out.name] = {**spent(out), "heldout": found}
+            samples = Evaluation.read(out / "eval").config.samples
+            runs[out.name] = {**spent(out), "samples": samples, "heldout": found}
             print(out.name, {domain: f"{100 * row['gain']['mean']:+.1f}" for domain, row in found.items()}, flush=True)
     report = {"date": datetime.now(UTC).date().isoformat(), "torch": torch.__version__, "ppo": options.ppo, "runs": runs}
     options.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
