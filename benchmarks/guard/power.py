@@ -39,7 +39,7 @@ def false_alarms(problems: int, runs: int, rng: np.random.Generator) -> float:
     return alarms / runs
 
 
-def power(problems: int, fall: float, runs: int, rng: np.random.Generator) -> tuple[float, float]:
+def power(problems: int, fall: float, runs: int, rng: np.random.Generator) -> tuple[float, float | None]:
     """(share of collapses found within eight looks, median looks to the alarm of those)."""
     learning_L, change_L = np.linspace(-0.05, 0, 11), fall * np.array([0.5, 1, 1, 1, 1, 1, 1, 1])
     found: list[int] = []
@@ -50,7 +50,7 @@ def power(problems: int, fall: float, runs: int, rng: np.random.Generator) -> tu
         )
         first_R = first_alarm(audit_RLN, reward_RLN, 0.01)
         found += (first_R[first_R > 10] - 10).tolist()
-    return len(found) / runs, float(np.median(found)) if found else float("nan")
+    return len(found) / runs, float(np.median(found)) if found else None
 
 
 def main() -> None:
