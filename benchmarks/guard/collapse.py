@@ -98,22 +98,22 @@ def rows(run: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def after_the_alarm(seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Audit pass rate of each domain over all looks after the quarantine began, under it minus without it: mean and 95%
-    interval over problems, in points.
+def after_the_alarm(seed: int, arm: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Audit pass rate of each domain over all looks after the alarm, in this arm minus `warn`: mean and 95% interval over
+    problems, in points.
     """
-    runs = {arm: options.out / f"{arm}-{seed}" for arm in ("quarantine", "warn")}
-    alarms = [alert["updates"] for alert in rows(runs["quarantine"], "alerts.jsonl") if alert["kind"] == "collapse"]
-    looks = {arm: {row["updates"] for row in rows(run, "guard.jsonl")} for arm, run in runs.items()}
-    if not alarms or not (shared := sorted(look for look in looks["warn"] & looks["quarantine"] if look > alarms[0])):
+    runs = {name: options.out / f"{name}-{seed}" for name in (arm, "warn")}
+    alarms = [alert["updates"] for alert in rows(runs["warn"], "alerts.jsonl") if alert["kind"] == "collapse"]
+    looks = {name: {row["updates"] for row in rows(run, "guard.jsonl")} for name, run in runs.items()}
+    if not alarms or not (shared := sorted(look for look in looks["warn"] & looks[arm] if look > alarms[0])):
         return {}
     rates = {}
-    for arm, run in runs.items():
+    for name, run in runs.items():
         tables = [pq.read_table(run / f"audit/step={look:06d}.parquet", columns=["id", "domain", "correct"]) for look in shared]
-        rates[arm] = pa.concat_tables(tables).to_pandas().astype({"correct": float}).groupby(["domain", "id"]).correct.mean()
+        rates[name] = pa.concat_tables(tables).to_pandas().astype({"correct": float}).groupby(["domain", "id"]).correct.mean()
     found = {}
     for domain in rates["warn"].index.unique("domain"):
-        change = paired_change(rates["warn"][domain].to_numpy(), rates["quarantine"][domain].to_numpy())
+        change = paired_change(rates["warn"][domain].to_numpy(), rates[arm][domain].to_numpy())
         found[domain] = [round(100 * value, 1) for value in (change.mean, change.low, change.high)]
     return found
 
@@ -126,7 +126,9 @@ def write_summary(options: argparse.Namespace, arguments: list[str]) -> dict[str
     }
     report = {
         "command": " ".join(["python", "benchmarks/guard/collapse.py", *arguments]),
-        "quarantine_minus_warn_after_the_alarm": {seed: after_the_alarm(seed, options) for seed in options.seeds},
+        "minus_warn_after_the_alarm": {
+            arm: {seed: after_the_alarm(seed, arm, options) for seed in options.seeds} for arm in ("sound", "quarantine")
+        },
         **summarise(runs),
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
