@@ -47,7 +47,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, set[str]]] = {
     "save_every": (BASE, 7, {"trainer.save_freq"}),
     "keep_checkpoints": (BASE, 7, {"trainer.max_ckpt_to_keep"}),
 }
-ELSEWHERE = {"device", "threads", "lora", "verl", "optimizer"}  # tests of their own
+ELSEWHERE = {"device", "threads", "lora", "verl", "optimizer", "max_skipped_updates"}  # tests of their own
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -131,6 +131,7 @@ def test_threads_and_the_platform_go_into_the_environment() -> None:
         ({**GPU, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}, "set it to 0"),
         ({**GPU, "lora": {"rank": 4, "alpha": 8.5}}, "whole number"),
         ({**GPU, "optimizer": "adamw_8bit"}, "weights that FSDP2 shards"),
+        ({**GPU, "max_skipped_updates": 5}, "leave it out"),
     ],
 )
 def test_what_verl_cannot_run_is_refused_with_the_mend(values: dict[str, Any], message: str) -> None:
