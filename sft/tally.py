@@ -34,6 +34,11 @@ class Tally:
         self._rows += other._rows
         return self
 
+    @property
+    def tokens(self) -> int:
+        """Target tokens of all."""
+        return sum(row.tokens for row in self._rows)
+
     def losses(self) -> dict[str, float]:
         """`loss` in nats a target token: of all, of each domain, of each mode."""
         return {f"{name}loss": _loss(rows) for name, rows in self._groups(by_cell=False)}

@@ -8,7 +8,6 @@ tokens that came, to tell forced ones from sampled ones.
 import asyncio
 import time
 import zlib
-from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -23,8 +22,8 @@ from rlcs.verl.prompts import RENDERING, rendered, renderer_of
 from rollout.budget import initial_phase
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
-from rollout.engine import FinishReason, ThinkingBudget
-from rollout.limits import ResponseLimits
+from rollout.engine import ThinkingBudget
+from rollout.limits import ResponseLimits, replayed
 from rollout.vllm_budget import request_arguments
 
 
@@ -38,10 +37,11 @@ class ProblemAgentLoop(AgentLoopBase):
         self.settings = _settings(trainer_config.config)
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
-        """The response to the problem of a row (`rlcs.verl.dataset.problem_row`), to which verl adds `global_steps` and
-        `session_id`.
+        """The response to the problem of a row (`rlcs.verl.dataset.problem_row`), to which the trainer adds `global_steps` and
+        `visit`, and verl `session_id`.
 
-        What it draws depends on the seed, the step, the problem and the session alone: a run that is resumed draws the same.
+        What it draws depends on the seed, the step, the problem, how often the step has posed it before (`visit`) and the
+        session alone: a run that is resumed draws the same.
         `extra_fields`: how it ended (`finish_reason`), its `text` as a verifier sees it, its `seconds`, the `score_row` of the
         reward worker and the thinking budget it had (`think_tokens`).
         """
@@ -52,11 +52,11 @@ class ProblemAgentLoop(AgentLoopBase):
         prompt, renderer = problem_input.prompt, renderer_of(model)
         self._refuse_long(prompt)
 
-        step, index, session = int(row["global_steps"]), int(row["index"]), int(row["session_id"])
+        step, index, visit, session = (int(row[name]) for name in ("global_steps", "index", "visit", "session_id"))
         # Held-out answers get the full budget and draws of their own, as in `rlcs.heldout`.
         heldout = bool(row["heldout"])
         full = ThinkingBudget(settings.most_think_tokens, settings.answer_tokens)
-        budget = full if heldout else drawn_budget(settings, step, index)
+        budget = full if heldout else drawn_budget(settings, step, index, visit)
         phase = initial_phase(prompt.prefill, thinking=prompt.thinking)
         stop_ids = list(renderer.stop_ids)
         sampled = time.perf_counter()
@@ -66,7 +66,7 @@ class ProblemAgentLoop(AgentLoopBase):
             sampling_params={
                 **sampling_params,
                 "max_tokens": sampling_of(settings, settings.most_think_tokens).max_new_tokens,
-                "seed": response_seed(settings.seed, "heldout" if heldout else "train", step, index, session),
+                "seed": response_seed(settings.seed, "heldout" if heldout else "train", step, index, visit, session),
                 "stop_token_ids": stop_ids,
                 "detokenize": False,
                 "extra_args": request_arguments(phase, budget, settings.stop_repetition),
@@ -110,37 +110,24 @@ class ProblemAgentLoop(AgentLoopBase):
             )
 
 
-def drawn_budget(settings: RlConfig, step: int, index: int) -> ThinkingBudget:
+def drawn_budget(settings: RlConfig, step: int, index: int, visit: int) -> ThinkingBudget:
     """The thinking budget of a group: the configured one, or one drawn evenly from the configured range."""
     if isinstance(settings.think_tokens, int):
         return ThinkingBudget(settings.think_tokens, settings.answer_tokens)
     low, high = settings.think_tokens
-    rng = np.random.default_rng([settings.seed, 3, step, index])
+    rng = np.random.default_rng([settings.seed, 3, step, index, visit])
     return ThinkingBudget(int(rng.integers(low, high, endpoint=True)), settings.answer_tokens)
 
 
-def response_seed(seed: int, use: str, step: int, index: int, session: int) -> int:
+def response_seed(seed: int, use: str, step: int, index: int, visit: int, session: int) -> int:
     """Seed of one response's draws, 32 bits."""
-    return zlib.crc32(f"{seed}/{use}/{step}/{index}/{session}".encode())
+    return zlib.crc32(f"{seed}/{use}/{step}/{index}/{visit}/{session}".encode())
 
 
 def limits_of(renderer: ChatRenderer, phase: int, budget: ThinkingBudget, stop_repetition: int | None) -> ResponseLimits:
     """The limits that vLLM's logits processor held the response to."""
     tokens = None if budget.unlimited else renderer.budget_tokens()
     return ResponseLimits(phase, budget, tokens, stop_repetition, renderer.special.end_of_turn_id)
-
-
-def replayed(tokens: Sequence[int], limits: ResponseLimits, stop_ids: Sequence[int]) -> tuple[int, np.ndarray, FinishReason]:
-    """How many of the tokens are the response's, which of those were forced (bool [T]), and how it ended. What the limits
-    demanded after its end is left out.
-    """
-    forced = np.zeros(len(tokens), bool)
-    reason: FinishReason = "stop" if len(tokens) and int(tokens[-1]) in stop_ids else "length"
-    for at, token in enumerate(tokens):
-        forced[at] = limits.push(int(token))
-        if limits.ended and not (reason == "stop" and at + 1 == len(tokens)):
-            return at + 1, forced[: at + 1], limits.ended
-    return len(tokens), forced, reason
 
 
 _validated: list[tuple[Any, RlConfig]] = []  # at most one: a worker has one configuration

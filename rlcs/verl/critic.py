@@ -27,6 +27,14 @@ class ValueEngine(CriticEngine):
         self.model_config.model_type = _KIND
         return with_value_head(module)
 
+    def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Adapters, and the head, which began as zeros and would stay so."""
+        module = super()._build_lora_module(module)
+        for name, parameter in module.named_parameters():
+            if name.endswith("lm_head.weight"):
+                parameter.requires_grad_(True)
+        return module
+
 
 class CriticWorker(TrainingWorker):
     """verl's training worker, in whose process our engines are registered, with that of the critic."""

@@ -24,16 +24,21 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
+from rlcs.verl.training import CosineSchedule
 from rollout.positions import mrope_positions
+from sft.schedule import learning_rate
 
 VENDOR = "rlcs"
 _DEVICES = ["cuda", "npu", "cpu"]
 
 
-class _OwnVision:
-    """Mixed into an engine: mends the model after verl has built and patched it, and makes M-RoPE positions."""
+class _Ours:
+    """Mixed into an engine: mends the model after verl has built and patched it, makes M-RoPE positions, and counts the steps
+    of a schedule as our own trainers do.
+    """
 
     model_config: Any
+    optimizer_config: Any
 
     def _build_module(self) -> torch.nn.Module:
         module = super()._build_module()  # type: ignore[misc]
@@ -43,6 +48,14 @@ class _OwnVision:
             embeddings = inner.visual.embeddings
             embeddings.position_embedding = PositionTable(embeddings.position_embedding.weight)
         return module
+
+    def _build_lr_scheduler(self, optimizer: torch.optim.Optimizer) -> Any:
+        settings = self.optimizer_config
+        if settings.lr_scheduler_type != "cosine" or settings.num_cycles != 0.5 or settings.lr_warmup_steps_ratio:
+            # Of verl.overrides: ours set none of these otherwise.
+            return super()._build_lr_scheduler(optimizer)  # type: ignore[misc]
+        schedule, total = CosineSchedule(settings.lr_warmup_steps, settings.min_lr_ratio), settings.total_training_steps
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(schedule, step, total))
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         config = self.model_config.hf_config
@@ -61,12 +74,12 @@ class PositionTable(torch.nn.Module):
 
 
 @EngineRegistry.register("language_model", ["fsdp", "fsdp2"], _DEVICES, VENDOR)
-class PolicyEngine(_OwnVision, FSDPEngineWithLMHead):
+class PolicyEngine(_Ours, FSDPEngineWithLMHead):
     """The actor's and the reference policy's."""
 
 
 @EngineRegistry.register("value_model", ["fsdp", "fsdp2"], _DEVICES, VENDOR)
-class CriticEngine(_OwnVision, FSDPEngineWithValueHead):
+class CriticEngine(_Ours, FSDPEngineWithValueHead):
     """The critic's."""
 
 

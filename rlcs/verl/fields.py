@@ -61,7 +61,7 @@ MAPPED: dict[str, tuple[str, ...]] = {
     "clip_high": (f"{_ACTOR}.clip_ratio_high",),
     "old_logprobs": ("algorithm.rollout_correction.bypass_mode",),
     "lr": (f"{_OPTIM}.lr",),
-    "warmup_steps": (f"{_OPTIM}.lr_warmup_steps", f"{_OPTIM}.zero_indexed_step"),
+    "warmup_steps": (f"{_OPTIM}.lr_warmup_steps",),
     "schedule": (f"{_OPTIM}.min_lr_ratio",),
     "min_lr_ratio": (f"{_OPTIM}.min_lr_ratio",),
     "weight_decay": (f"{_OPTIM}.weight_decay",),

@@ -5,19 +5,20 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
-from ray.exceptions import GetTimeoutError, RayActorError
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from rlcs.verl import watch
 from rlcs.verl.collected import FIELDS, Asked, session_of
 
 _LEAST_PAUSE_S = 0.05
 _SHARE = 10.0  # a pause lasts as many times as long as asking took, so that asking about many samples costs little
-_LOOK_AFTER_S = 10.0  # between two looks at whether the processes that generate are alive
+
+FAULT = "fault"
+"""Tag of a group that failed for its input's fault: what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Arrived:
 
 class GroupBuffer(ReplayBuffer):
     """verl's replay buffer, from which a training batch is not the first groups that are done but what `next_batch` makes of
-    all of them. `workers`: the processes that follow the requests, once there are any.
+    all of them. `watch`: over the processes that generate, once there are any.
     """
 
     def __init__(self, next_batch: Callable[[], KVBatchMeta], sampler_config: Any) -> None:
@@ -46,7 +47,7 @@ class GroupBuffer(ReplayBuffer):
             max_off_policy_strategy=sampler_config.max_off_policy_strategy,
             sampler_kwargs=sampler_config.sampler_kwargs,
         )
-        self.workers: Sequence[Any] = ()
+        self.watch = watch.Watch()
         self._next_batch = next_batch
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
@@ -58,16 +59,20 @@ class GroupBuffer(ReplayBuffer):
     def wait(self, asked: Sequence[Asked], partition: str) -> Arrived:
         """The samples of these groups, once all of them are done or have failed.
 
-        Raises RuntimeError when a process that should deliver them has died, for which verl would wait for ever.
+        Raises DeadProcessError when a process that should deliver them has died, for which verl would wait for ever, and
+        ValueError for a group whose input is at fault.
         """
-        wanted, looked = {group.uid for group in asked}, time.monotonic()
+        wanted, looked, failed = {group.uid for group in asked}, time.monotonic(), set[str]()
         while True:
             began = time.monotonic()
             self._sync_metadata_from_transfer_queue()
+            if new := (wanted & self.failure_keys[partition]) - failed:
+                failed |= new
+                self._explain(new, partition)
             if wanted <= self.finished_keys[partition] | self.failure_keys[partition]:
                 break
-            if time.monotonic() - looked > _LOOK_AFTER_S:
-                self._look_after_workers()
+            if time.monotonic() - looked > watch.LOOK_AFTER_S:
+                self.watch.look()
                 looked = time.monotonic()
             time.sleep(max(_LEAST_PAUSE_S, _SHARE * (time.monotonic() - began)))
         tags = {key: tag for key, tag in self.partitions[partition].items() if session_of(key)[0] in wanted}
@@ -77,18 +82,13 @@ class GroupBuffer(ReplayBuffer):
         """Clears the groups' own entries and the samples `keys`."""
         tq.kv_clear(keys=[*(group.uid for group in asked), *keys], partition_id=partition)
 
-    def _look_after_workers(self) -> None:
-        for number, worker in enumerate(self.workers):
-            try:
-                ray.get(worker.__ray_ready__.remote(), timeout=5.0)
-            except GetTimeoutError:
-                continue  # it is busy
-            except RayActorError as error:
-                why = str(error).strip().splitlines()[-1]
-                raise RuntimeError(
-                    f"agent loop worker {number} has died, and with it the responses it was waiting for: {why} The last "
-                    "checkpoint of the run is whole: go on from it by --resume"
-                ) from error
+    def _explain(self, failed: Collection[str], partition: str) -> None:
+        """Raises what groups have failed for, where the run cannot go on with it."""
+        tags = tq.kv_list(partition)[partition]
+        for uid in sorted(failed):
+            if FAULT in tags[uid]:
+                raise ValueError(tags[uid][FAULT])
+        self.watch.look()
 
 
 def _rows(keys: list[str], partition: str) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,12 @@ from typing import Any
 
 import ray
 import torch
+import transfer_queue as tq
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
+from rlcs.verl.replay_buffer import FAULT
 from rlcs.verl.reward import score_request
 
 _log = logging.getLogger(__name__)
@@ -24,12 +26,24 @@ _Worker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # what verl ma
 class RolloutWorker(_Worker):
     """Where verl would run the checkpoint's processor on the decoded response again, this takes what the renderer made.
 
-    A reward worker that died is replaced and its response scored again.
+    A reward worker that died is replaced and its response scored again. A fault of the input is told the trainer, which verl
+    tells only that the group failed.
     """
 
     def __init__(self, config: Any, llm_client: Any, teacher_client: Any, reward_loop_worker_handles: list[Any]) -> None:
         super().__init__(config, llm_client, teacher_client, reward_loop_worker_handles)
         self._rewarding = list(reward_loop_worker_handles)
+
+    async def _run_agent_loop(
+        self, sampling_params: dict[str, Any], trajectory: dict[str, Any], *, uid: str, **row: Any
+    ) -> Any:
+        try:
+            return await super()._run_agent_loop(sampling_params, trajectory, uid=uid, **row)
+        except (ValueError, OSError) as error:
+            found = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            partition = "val" if trajectory["validate"] else "train"
+            await tq.async_kv_put(key=uid, partition_id=partition, tag={FAULT: str(found)})
+            raise
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
         return dict(output.multi_modal_data or {})

@@ -5,6 +5,7 @@ ours overrides; so the sampler need not be squeezed into an endless iterator of 
 ahead of what was drawn. Axis suffixes: N problems, P groups.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,12 +37,16 @@ class Curriculum:
         """The dataset's rows of these problems [P], in their order."""
         return [self._dataset[int(index)] for index in indices]
 
+    def progress(self) -> dict[str, Any]:
+        """What steps change; arrays may be those that the next one goes on changing."""
+        return {"sampler": self.sampler.state_dict(), "rng": self.rng.bit_generator.state}
+
+    def go_back_to(self, progress: dict[str, Any]) -> None:
+        self.sampler.load_state_dict(progress["sampler"])
+        self.rng.bit_generator.state = progress["rng"]
+
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "problems": digest(self.problems, self.thinking_N),
-            "sampler": self.sampler.state_dict(),
-            "rng": self.rng.bit_generator.state,
-        }
+        return {"problems": digest(self.problems, self.thinking_N), **self.progress()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError where the state is of other problems, to which it would not apply."""
@@ -51,8 +56,16 @@ class Curriculum:
                 "to which its sampler state would not apply; resume with the same problem file, seed and nothink_ratio, or "
                 "start a new run with the exported checkpoint as its model"
             )
-        self.sampler.load_state_dict(state["sampler"])
-        self.rng.bit_generator.state = state["rng"]
+        self.go_back_to(state)
+
+
+def visits(indices: Sequence[int], posed: Counter[int]) -> list[int]:
+    """How often each of these problems has been posed before it in this step; `posed`, which counts on, by earlier calls."""
+    found = []
+    for index in indices:
+        found.append(posed[index])
+        posed[index] += 1
+    return found
 
 
 def update_order(seq_lens: Sequence[int], ranks: int, updates: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from rlcs.verl.overrides import flat, overrides_of
-from rlcs.verl.training import attention, fsdp_settings, lora_settings, schedule_settings
+from rlcs.verl.training import absolute, attention, fsdp_settings, located, lora_settings, schedule_settings
 from rlcs.verl.translate import CHECKPOINTS, NAME
-from sft.checkpoint import resolve_model
 from sft.config import SftConfig
 from sft.data import load_examples
 from sft.rundir import RunDir
@@ -93,7 +92,7 @@ def sft_settings(config: SftConfig, *, resume: bool = False) -> dict[str, Any]:
     """What of verl's SFT configuration the run sets, nested; `data.rlcs` holds the whole of ours, with absolute paths."""
     if found := sft_faults(config):
         raise ValueError("engine: verl cannot run this configuration:\n  " + "\n  ".join(found))
-    config = _absolute(config)
+    config = absolute(config, "data", "out", "eval_data").model_copy(update={"model": located(config.model)})
     kind = attention(config.verl, config.device, config.dtype)
     return {
         "model": {
@@ -188,14 +187,3 @@ def sft_faults(config: SftConfig) -> list[str]:
     if config.lora is not None and config.lora.alpha != int(config.lora.alpha):
         found.append(f"lora.alpha is {config.lora.alpha}; verl takes a whole number")
     return found
-
-
-def _absolute(config: SftConfig) -> SftConfig:
-    try:
-        model = resolve_model(config.model)
-    except FileNotFoundError:
-        model = Path(config.model)  # --dry-run speaks of models that are not there yet
-    changes: dict[str, Any] = {"model": str(model.absolute()), "data": config.data.absolute(), "out": config.out.absolute()}
-    if config.eval_data is not None:
-        changes["eval_data"] = config.eval_data.absolute()
-    return config.model_copy(update=changes)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
 from rlcs.verl.prompts import model_media
+from rlcs.verl.sft_loss import FILED
 from rollout.chat import ChatRenderer
 from sft.config import SftConfig
 from sft.data import DataError, Example, load_examples
@@ -30,7 +31,8 @@ class ExampleDataset(Dataset[dict[str, Any]]):
     batch k of `sft.train.run_sft`. Of the held-out file: each example in every form that it is evaluated in.
 
     `config`: verl's `data` section; `config.rlcs` is our whole configuration. An item has input_ids, loss_mask, position_ids,
-    all int64 [T], and the model's media, of which the engine makes the positions of M-RoPE. Raises DataError for bad data.
+    all int64 [T], what its loss is filed under (`rlcs.verl.sft_loss.FILED`), and the model's media, of which the engine makes
+    the positions of M-RoPE. Raises DataError for bad data.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class ExampleDataset(Dataset[dict[str, Any]]):
         rejected = loaded.rejected_ids | ({OVER_LENGTH: too_long} if too_long else {})
         self._record(rejected, "data" if training else "eval_data")
         self.steps = self.settings.total_steps(len(kept))
+        self.domains = sorted({example.domain for example in kept})
+        """By whose order an item tells its domain; the trainer gives both of its datasets the domains of either."""
         self._draws = self._training_draws(kept) if training else self._forms(kept)
 
     def __len__(self) -> int:
@@ -75,6 +79,7 @@ class ExampleDataset(Dataset[dict[str, Any]]):
             "input_ids": torch.from_numpy(encoded.input_ids),
             "loss_mask": torch.from_numpy(encoded.loss_mask.astype(np.int64)),
             "position_ids": torch.arange(len(encoded.input_ids)),
+            FILED: torch.tensor([self.domains.index(sample.domain), int(sample.nothink)]),
             "multi_modal_inputs": model_media(encoded),
         }
 

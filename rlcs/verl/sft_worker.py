@@ -22,8 +22,10 @@ from rlcs.verl.export import export_run
 from rlcs.verl.overrides import compose
 from rlcs.verl.sft import SFT_TRAINER
 from rlcs.verl.sft_dataset import ExampleDataset
+from rlcs.verl.sft_loss import TalliedLoss
 from sft.rundir import RunDir
 from sft.schedule import learning_rate
+from sft.tally import Tally
 
 
 class ExampleTrainer(SFTTrainer):
@@ -34,15 +36,24 @@ class ExampleTrainer(SFTTrainer):
     engine: Any
     training_client: Any
 
+    def _build_dataset(self) -> None:
+        super()._build_dataset()
+        datasets = [dataset for dataset in (self.train_dataset, self.val_dataset) if dataset is not None]
+        self.domains = sorted({domain for dataset in datasets for domain in dataset.domains})
+        for dataset in datasets:
+            dataset.domains = self.domains
+
     def _build_engine(self) -> None:
         super()._build_engine()
-        self.training_client = RecordedWorker(self.training_client, self.train_dataset)
+        loss = TalliedLoss(self.domains)
+        self.training_client.set_loss_fn(loss)
+        self.training_client = RecordedWorker(self.training_client, self.train_dataset, loss)
 
     def _init_engine(self) -> None:
         super()._init_engine()
         settings, total = self.train_dataset.settings, self.train_dataset.steps
         scheduler, groups = self.engine.lr_scheduler, self.engine.optimizer.param_groups
-        # Of verl's shape, but counted as ours: the very rates of `sft.train.run_sft`.
+        # The very rates of `sft.train.run_sft`, of whatever shape.
         scheduler.lr_lambdas = [lambda step: learning_rate(settings, step, total) / settings.lr] * len(groups)
         for group in groups:
             group["lr"] = learning_rate(settings, 0, total)
@@ -80,13 +91,13 @@ class RecordedWorker:
     loss in it where the step was followed by an evaluation. Rank 0 writes.
     """
 
-    def __init__(self, worker: Any, dataset: ExampleDataset) -> None:
-        self._worker, self._settings = worker, dataset.settings
+    def __init__(self, worker: Any, dataset: ExampleDataset, loss: TalliedLoss) -> None:
+        self._worker, self._settings, self._loss = worker, dataset.settings, loss
         self._writes = dist.get_rank() == 0
         self._run = RunDir(self._settings.out, resume=True, loggers=self._settings.loggers)
         self._step = 0
         self._row: dict[str, float] = {}
-        self._heldout = [0.0, 0.0]  # sum of losses over tokens, tokens
+        self._heldout = Tally()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._worker, name)
@@ -107,45 +118,37 @@ class RecordedWorker:
     def train_batch(self, data: Any) -> Any:
         self._flush()
         began = time.perf_counter()
-        targets, lr = self._targets(data), self._worker.engine.optimizer.param_groups[0]["lr"]
+        lr = self._worker.engine.optimizer.param_groups[0]["lr"]
         output = self._worker.train_batch(data=data)
+        tally = self._loss.take(self._worker.engine.get_data_parallel_group())
         if output is None:  # of ranks that share a sequence only the first has an output
             return None
-        metrics = tu.get(output, "metrics")
         seconds, tokens = time.perf_counter() - began, float(sum(tu.get(data, "global_token_num")))
         self._row = {
-            "loss": metrics["loss"],
+            **tally.losses(),
             "lr": lr,
-            "grad_norm": metrics["grad_norm"],
+            "grad_norm": tu.get(output, "metrics")["grad_norm"],
             "packed_tokens": tokens,
-            "target_tokens": targets,
+            "target_tokens": float(tally.tokens),
             "seconds/step": seconds,
             "tokens_per_s": tokens / seconds,
         }
         return output
 
     def infer_batch(self, data: Any) -> Any:
-        targets = self._targets(data)
         output = self._worker.infer_batch(data)
-        if output is not None:
-            self._heldout[0] += targets * tu.get(output, "metrics")["loss"]
-            self._heldout[1] += targets
+        tally = self._loss.take(self._worker.engine.get_data_parallel_group())
+        self._heldout += tally
         return output
 
-    def _targets(self, data: Any) -> float:
-        """Tokens with loss in the batches of all ranks."""
-        count = data["loss_mask"].values().sum().to(self._worker.device_name)
-        dist.all_reduce(count, group=self._worker.engine.get_data_parallel_group())
-        return float(count)
-
     def _flush(self) -> None:
-        if self._heldout[1]:
-            self._row["eval/loss"] = self._heldout[0] / self._heldout[1]
+        if self._heldout.tokens:
+            self._row |= {f"eval/{name}": value for name, value in self._heldout.losses().items()}
         if self._row:
             if self._writes:
                 self._run.log(self._step, self._row)
             self._step += 1
-        self._row, self._heldout = {}, [0.0, 0.0]
+        self._row, self._heldout = {}, Tally()
 
 
 def main(overrides: Sequence[str]) -> None:

@@ -4,8 +4,10 @@ What is verl's stays so: workers, servers, weight transfer, checkpoints, the cri
 of a training batch (one sample each).
 """
 
+import copy
 import math
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +36,8 @@ from rlcs.verl.dataset import settings_of
 from rlcs.verl.objective import LOSS_WEIGHT, NAME, WeightedPolicyLoss, policy_metrics, row_weights
 from rlcs.verl.replay_buffer import Arrived, GroupBuffer
 from rlcs.verl.run_log import RunLog
-from rlcs.verl.sampling import Curriculum, update_order
+from rlcs.verl.sampling import Curriculum, update_order, visits
+from rlcs.verl.watch import DeadProcessError, Watch
 
 _TRAIN, _VAL = "train", "val"  # verl's names of the TransferQueue's parts
 _OF_THE_CRITIC = ("critic/loss", "critic/grad_norm", "critic/vpred_mean", "critic/vf_clipfrac")
@@ -55,6 +58,7 @@ class CurriculumTrainer(PPOTrainerSync):
     it wants, and the groups selected are trained on.
     """
 
+    global_steps: int
     replay_buffer: GroupBuffer
     train_dataloader: Curriculum
 
@@ -96,8 +100,11 @@ class CurriculumTrainer(PPOTrainerSync):
             self.actor_rollout_wg.set_loss_fn(WeightedPolicyLoss(self.settings))
 
     def fit(self, agent_loop_manager: Any) -> None:
-        self.replay_buffer.workers = workers = agent_loop_manager.agent_loop_workers
+        workers = agent_loop_manager.agent_loop_workers
+        servers = [server for replica in self.llm_server_manager.get_replicas() for server in replica.servers]
+        self.replay_buffer.watch = self._watch = Watch(workers, servers)
         ray.get([worker.__ray_ready__.remote() for worker in workers])  # their start-up is no part of the first step
+        self._saved, self._finished = self.global_steps, (self.global_steps, self.curriculum.progress())
         self.log.begin(self.global_steps, sorted({problem.domain for problem in self.curriculum.problems}))
         self._rate = learning_rate(self.settings, self.global_steps)
         with open_dict(self.config):
@@ -106,21 +113,34 @@ class CurriculumTrainer(PPOTrainerSync):
             self.config.trainer.test_freq = 1 if self.val_dataset is not None else -1
         try:
             super().fit(agent_loop_manager)
+        except DeadProcessError as error:
+            self._save_finished(error)
+            raise
         finally:
             self.log.close()
+
+    def on_sample_end(self) -> None:
+        with self._watch.guarding(self.actor_rollout_wg.workers):
+            super().on_sample_end()
+
+    def on_step_end(self) -> None:
+        with self._watch.guarding(self.actor_rollout_wg.workers):
+            super().on_step_end()
 
     # ------------------------------------------------------------------ generation
 
     def prepare_step(self) -> dict[str, float]:
         with self._clock("draw"):
             wanted = self.curriculum.sampler.draw(self.settings.groups_per_step)
+            self._posed = Counter[int]()
             self._asked = self._ask(self.curriculum.rows(wanted), _TRAIN)
         return {}
 
     def _ask(self, rows: Sequence[dict[str, Any]], partition: str) -> list[Asked]:
         """Hands problems to the agent loops and does not wait for them."""
         asked = [Asked(str(uuid.uuid4()), int(row["index"])) for row in rows]
-        batch = tu.get_tensordict({**collate_fn(list(rows)), "uid": [group.uid for group in asked]})
+        names = {"uid": [group.uid for group in asked], "visit": visits([group.index for group in asked], self._posed)}
+        batch = tu.get_tensordict({**collate_fn(list(rows)), **names})
         tu.assign_non_tensor_data(batch, "global_steps", self.global_steps)
         if partition == _VAL:
             tu.assign_non_tensor_data(batch, "validate", True)
@@ -209,6 +229,7 @@ class CurriculumTrainer(PPOTrainerSync):
             last=last,
             more=self._further(metrics, timing_raw, learned.get("packed_tokens", 0.0)),
         )
+        self._finished = self.global_steps, copy.deepcopy(self.curriculum.progress())
         if last and self.global_steps < self.total_training_steps:
             self._end_here()
         return batch
@@ -224,6 +245,23 @@ class CurriculumTrainer(PPOTrainerSync):
         if memory := metrics.get("actor/perf/max_memory_allocated_gb"):
             found["peak_memory_mb"] = 1024.0 * memory
         return found | {name: metrics[name] for name in _OF_THE_CRITIC if name in metrics}
+
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        self._saved = self.global_steps
+
+    def _save_finished(self, error: DeadProcessError) -> None:
+        """Saves the last finished step, which the training workers still hold, if it was not to be saved yet."""
+        step, progress = self._finished
+        if step == self._saved:
+            return
+        self.global_steps = step
+        self.curriculum.go_back_to(progress)
+        try:
+            self._save_checkpoint()
+        except ray.exceptions.RayError as failure:
+            why = str(failure).strip().splitlines()[-1]
+            raise DeadProcessError(f"{error} Steps from {self._saved} on could not be saved: {why}") from failure
 
     def _end_here(self) -> None:
         """Makes the running step the last one. verl has asked already whether it is, and would not save it."""
@@ -314,6 +352,7 @@ class CurriculumTrainer(PPOTrainerSync):
         """Held-out problems, if they are due -> metrics."""
         if not self.log.heldout_due(self.global_steps, last=self.global_steps >= self.total_training_steps):
             return {}
+        self._posed = Counter()
         dataset, samples = self.val_dataset, self.config.actor_rollout_ref.rollout.val_kwargs.n
         asked = self._ask([dataset[index] for index in range(len(dataset))], _VAL)
         arrived = self.replay_buffer.wait(asked, _VAL)

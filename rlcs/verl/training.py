@@ -1,9 +1,31 @@
 """Settings of verl's training engine that SFT and RL share: attention, sharding and types, adapters, learning rate."""
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
+from sft.checkpoint import resolve_model
 from sft.config import LoraConfig
+from sft.schedule import Schedule
 from sft.verl_options import VerlTraining
+
+_Section = TypeVar("_Section", bound=BaseModel)
+
+
+def absolute(section: _Section, *paths: str) -> _Section:
+    """The section with its fields `paths` as absolute paths: verl's processes have directories of their own."""
+    found = {name: getattr(section, name) for name in paths}
+    return section.model_copy(update={name: path.absolute() for name, path in found.items() if path is not None})
+
+
+def located(model: str) -> str:
+    """The directory of a checkpoint, of a run that of its last one; as it is named, if it is not there yet (--dry-run)."""
+    try:
+        return str(resolve_model(model).absolute())
+    except FileNotFoundError:
+        return str(Path(model).absolute())
 
 
 def attention(verl: VerlTraining, device: str, dtype: str) -> str:
@@ -43,12 +65,18 @@ def lora_settings(lora: LoraConfig | None) -> dict[str, Any]:
 def schedule_settings(warmup_steps: int, min_lr_ratio: float) -> dict[str, Any]:
     """Linear warm-up, then a cosine down to this fraction of the peak; a fraction of 1 is a constant rate.
 
-    verl's own constant schedule begins at a rate of 0, which wastes a step. Counted from one, its cosine warms up as ours does
-    and is then one step ahead of it; without warm-up it is ours.
+    `rlcs.verl.engine` counts its steps as `sft.schedule` does: verl's own begins at a rate of 0, which wastes a step, or is a
+    step ahead after the warm-up.
     """
-    return {
-        "lr_scheduler_type": "cosine",
-        "lr_warmup_steps": warmup_steps,
-        "min_lr_ratio": min_lr_ratio,
-        "zero_indexed_step": warmup_steps == 0,
-    }
+    return {"lr_scheduler_type": "cosine", "lr_warmup_steps": warmup_steps, "min_lr_ratio": min_lr_ratio}
+
+
+@dataclass
+class CosineSchedule:
+    """What `sft.schedule` is told of one of `schedule_settings`; rates are fractions of the peak."""
+
+    warmup_steps: int
+    min_lr_ratio: float
+    lr: float = 1.0
+    schedule: Schedule = "cosine"
+    decay_ratio: float = 0.0

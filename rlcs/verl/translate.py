@@ -5,13 +5,11 @@ to be left out. Imports neither verl nor Ray.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rlcs.rl_config import RlConfig
 from rlcs.verl.overrides import overrides_of
-from rlcs.verl.training import attention, fsdp_settings, lora_settings, reference_settings, schedule_settings
-from sft.checkpoint import resolve_model
+from rlcs.verl.training import absolute, attention, fsdp_settings, located, lora_settings, reference_settings, schedule_settings
 
 NAME = "rlcs"
 """Under which our trainer, agent loop, advantages and loss are registered, and the node that holds our own configuration."""
@@ -33,7 +31,8 @@ def verl_config(config: RlConfig, *, resume: bool = False, planned: bool = False
     `planned`: for a look ahead; leaves out the settings of vLLM that only the checkpoint can tell (`rlcs.verl.server`). Raises
     FileNotFoundError for a model that is not there, unless planned.
     """
-    config = _absolute(config)
+    heldout = config.heldout and absolute(config.heldout, "problems")
+    config = absolute(config, "problems", "out").model_copy(update={"model": located(config.model), "heldout": heldout})
     settings: dict[str, Any] = {
         "data": _data(config),
         "actor_rollout_ref": {
@@ -231,7 +230,7 @@ def _trainer(config: RlConfig, resume: bool) -> dict[str, Any]:
         "resume_mode": "auto" if resume else "disable",
         "project_name": NAME,
         "experiment_name": config.out.name,
-        "logger": ["console"],  # the run directory and its loggers are ours
+        "logger": [],  # the run directory, its loggers and the console are ours
     }
 
 
@@ -292,21 +291,6 @@ def _cpu(config: RlConfig) -> dict[str, Any]:
     if config.advantage == "gae":
         settings["critic"] = {"fsdp": {"use_torch_compile": False}}
     return settings
-
-
-def _absolute(config: RlConfig) -> RlConfig:
-    try:
-        model = resolve_model(config.model)
-    except FileNotFoundError:
-        model = Path(config.model)  # --dry-run speaks of models that are not there yet
-    changes: dict[str, Any] = {
-        "model": str(model.absolute()),
-        "problems": config.problems.absolute(),
-        "out": config.out.absolute(),
-    }
-    if config.heldout is not None:
-        changes["heldout"] = config.heldout.model_copy(update={"problems": config.heldout.problems.absolute()})
-    return config.model_copy(update=changes)
 
 
 def _merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

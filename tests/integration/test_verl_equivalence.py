@@ -1,14 +1,19 @@
 """Two steps of verl on Ray against the local engine on the very samples they were made of: advantages, loss, gradient norm,
-metrics and the weights after them. `verl_recording.py` is the run, in processes of its own.
+metrics and the weights after them. `verl_recording.py` is the run, in processes of its own. Its vLLM engine is killed in the
+third step.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -39,22 +44,49 @@ tokens_per_s/generate tokens_per_s/train policy/loss policy/grad_norm policy/lr 
 def settings(policy: Path, problems: Path, out: Path, *, engine: str) -> dict[str, Any]:
     return {
         "engine": engine, "model": str(policy), "problems": str(problems), "out": str(out), "rollout": "vllm",
-        "steps": STEPS, "groups_per_step": 4, "group_size": 4, "sampler": "dapo", "dapo": {"max_batches": 2},
-        "think_tokens": [0, 2], "answer_tokens": 12, "lr": 1e-3, "warmup_steps": 0, "token_budget": 512, "save_every": 1,
+        "steps": 9, "groups_per_step": 4, "group_size": 4, "sampler": "dapo", "dapo": {"max_batches": 2},
+        "think_tokens": [0, 2], "answer_tokens": 12, "lr": 1e-3, "warmup_steps": 0, "token_budget": 512, "save_every": 9,
         "difficulty_every": 1, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1}, "threads": 1,
         "keep_checkpoints": 3, "loggers": [], "verifier_workers": 1, "kl_coef": 0.1,
     }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> Path:
+def printed(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> tuple[Path, str]:
+    """(run directory, what was printed)."""
     out = tmp_path_factory.mktemp("verl") / "run"
-    config = out.parent / "config.json"
+    config, log = out.parent / "config.json", out.parent / "log"
     config.write_text(json.dumps(settings(coin_policy, coin_problems, out, engine="verl")))
     script = Path(__file__).with_name("verl_recording.py")
-    done = subprocess.run([sys.executable, str(script), str(config)], capture_output=True, text=True, timeout=800)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
-    return out
+    with log.open("wb") as printing:
+        process = subprocess.Popen([sys.executable, str(script), str(config)], stdout=printing, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 700
+        while not (out / f"asked-{STEPS}").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.kill(engine_of(process.pid), signal.SIGKILL)
+        status = process.wait(timeout=200)
+    except (psutil.Error, StopIteration, subprocess.TimeoutExpired):
+        raise AssertionError(log.read_text(errors="replace")[-8000:]) from None
+    finally:
+        process.kill()
+    text = log.read_text(errors="replace")
+    assert status == 1 and len(metrics(out)) == STEPS, text[-8000:]
+    return out, text
+
+
+def engine_of(run: int) -> int:
+    """The process of vLLM's engine below the process `run`, or below Ray's, which it started."""
+    return next(
+        process.pid
+        for process in psutil.Process(run).children(recursive=True)
+        if process.cmdline()[:1] and "EngineCore" in process.cmdline()[0]
+    )
+
+
+@pytest.fixture(scope="module")
+def run(printed: tuple[Path, str]) -> Path:
+    return printed[0]
 
 
 def dumped(run: Path, step: int) -> list[dict[str, Any]]:
@@ -71,7 +103,8 @@ def checkpoint(run: Path, step: int, policy: Path) -> Path:
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_groups_trained_on_are_the_mixed_ones_with_the_local_engines_advantages(run: Path, coin_problems: Path) -> None:
@@ -155,3 +188,22 @@ def test_the_run_directory_has_what_the_local_engines_has(run: Path) -> None:
         assert [path.name for path in sorted((run / folder).iterdir())] == ["step=000000.parquet", "step=000001.parquet"]
     versions = set(pq.read_table(run / "rollouts" / "step=000001.parquet")["weight_version"].to_pylist())
     assert versions == {1}, "the second step was sampled from the updated weights"
+
+
+def test_a_dead_engine_ends_the_run_and_no_finished_step_is_lost(printed: tuple[Path, str]) -> None:
+    """The second step was not to be saved before the ninth."""
+    run, text = printed
+    assert "the engine of vLLM server 0 has died" in text and "go on from it by --resume" in text
+    assert {path.name for path in (run / "verl").glob("global_step_*")} == {"global_step_1", "global_step_2"}
+    last = run / "checkpoints" / "step-000002"
+    assert f"All steps up to the last checkpoint are kept ({last})" in text.replace("\n", "")
+    one, two = (merge_checkpoint(run / "verl" / f"global_step_{step}" / "actor", run / f"weights-{step}") for step in (1, 2))
+    first, second, kept = (load_file(folder / "model.safetensors") for folder in (one, two, last))
+    assert all(torch.equal(second[name], kept[name]) for name in second)
+    assert not all(torch.equal(first[name], second[name]) for name in first), "it is the second step's policy"
+    sampler = torch.load(run / "verl" / "global_step_2" / "data.pt", weights_only=False)["sampler"]
+    passed = [
+        epoch * len(order) + at
+        for epoch, order, at in zip(*(sampler[name] for name in ("epoch", "order", "cursor")), strict=True)
+    ]
+    assert sum(passed) == sum(row["groups_generated"] for row in metrics(run)), "without what the third step had drawn"

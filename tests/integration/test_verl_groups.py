@@ -1,8 +1,13 @@
 """Groups in a real TransferQueue on a real Ray: waiting, failures, processes that die."""
 
+import os
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,9 +22,9 @@ from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from rlcs.verl import replay_buffer
+from rlcs.verl import watch
 from rlcs.verl.collected import Asked
-from rlcs.verl.replay_buffer import GroupBuffer
+from rlcs.verl.replay_buffer import FAULT, GroupBuffer
 
 pytestmark = pytest.mark.integration
 
@@ -101,18 +106,128 @@ def test_a_group_that_failed_gives_the_samples_there_are(buffer: GroupBuffer) ->
     assert not tq.kv_list("train").get("train")
 
 
-def test_a_worker_that_died_ends_the_wait_with_a_message(buffer: GroupBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
-    @ray.remote
-    class Worker:
-        def alive(self) -> bool:
-            return True
+def test_a_group_whose_input_is_at_fault_ends_the_wait_while_others_are_under_way(buffer: GroupBuffer) -> None:
+    asked = ask("gg", "hh")
+    deliver("gg", [], status="running")
+    tq.kv_put(key="gg", partition_id="train", tag={FAULT: "p7: the prompt has 900 tokens"})
+    deliver("gg", [], status="failure")
+    with pytest.raises(ValueError, match="p7: the prompt has 900 tokens"):
+        buffer.wait(asked, "train")
+    tq.kv_clear(keys=["gg", "hh"], partition_id="train")
 
-    monkeypatch.setattr(replay_buffer, "_LOOK_AFTER_S", 0.5)
-    workers = [Worker.remote(), Worker.remote()]  # type: ignore[attr-defined]
-    ray.get([worker.alive.remote() for worker in workers])
-    buffer.workers = workers
+
+# ------------------------------------------------------------------------------------------------ processes that have died
+
+
+def actor_classes() -> tuple[Any, Any]:
+    """(worker, server): classes that Ray hands on by value, since its processes cannot import this file."""
+
+    class Worker:
+        def wait_for_ever(self) -> None:
+            threading.Event().wait()
+
+        async def answer(self) -> None: ...
+
+    class Engine:
+        def __init__(self) -> None:
+            self.process = subprocess.Popen(["sleep", "600"])
+
+        @property
+        def errored(self) -> bool:
+            return self.process.poll() is not None
+
+    class Server:
+        """Stands in the place of verl's `vLLMHttpServer`, whose engine is a process of its own."""
+
+        def __init__(self) -> None:
+            self.engine = Engine()
+
+        async def engine_process(self) -> int:
+            return self.engine.process.pid
+
+    return ray.remote(Worker), ray.remote(Server)
+
+
+@dataclass
+class Actors:
+    """`sender`: one that waits for a server."""
+
+    workers: list[Any]
+    servers: list[Any]
+    sender: Any
+
+    @property
+    def watch(self) -> watch.Watch:
+        return watch.Watch(self.workers, self.servers)
+
+    def kill_engine(self, server: int) -> None:
+        os.kill(ray.get(self.servers[server].engine_process.remote()), signal.SIGKILL)
+
+
+@pytest.fixture
+def actors() -> Iterator[Actors]:
+    worker, server = actor_classes()
+    found = Actors([worker.remote()], [server.remote()], worker.remote())
+    engines = ray.get([one.engine_process.remote() for one in found.servers])
+    ray.get([one.__ray_ready__.remote() for one in (*found.workers, found.sender)])
+    yield found
+    for actor in (*found.workers, *found.servers, found.sender):
+        ray.kill(actor)
+    for pid in engines:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_all_is_well_with_actors_that_live_and_one_that_is_busy(actors: Actors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_ANSWER_S", 1.0)
+    actors.workers[0].wait_for_ever.remote()
+    actors.watch.look()
+    watch.Watch().look()
+
+
+def test_a_worker_that_died_ends_the_wait_with_a_message(
+    buffer: GroupBuffer, actors: Actors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "LOOK_AFTER_S", 0.5)
+    buffer.watch = actors.watch
     asked = ask("ee")
-    ray.kill(workers[1])
-    with pytest.raises(RuntimeError, match=r"agent loop worker 1 has died.*--resume"):
+    ray.kill(actors.workers[0])
+    with pytest.raises(watch.DeadProcessError, match=r"agent loop worker 0 has died.*--resume"):
         buffer.wait(asked, "train")
     tq.kv_clear(keys=["ee"], partition_id="train")
+
+
+@pytest.mark.parametrize("engine_alone", [False, True])
+def test_a_server_that_died_is_named_as_soon_as_a_group_of_its_fails(
+    buffer: GroupBuffer, actors: Actors, engine_alone: bool
+) -> None:
+    buffer.watch = actors.watch
+    asked = ask("ff", "ii")
+    if engine_alone:
+        actors.kill_engine(0)
+    else:
+        ray.kill(actors.servers[0])
+    deliver("ff", [], status="failure")
+    with pytest.raises(watch.DeadProcessError, match=r"vLLM server 0 has died.*--resume"):
+        buffer.wait(asked, "train")
+    tq.kv_clear(keys=["ff", "ii"], partition_id="train")
+
+
+def test_what_waits_for_a_dead_engine_is_ended(actors: Actors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training worker waits that sends weights to it."""
+    monkeypatch.setattr(watch, "LOOK_AFTER_S", 0.5)
+    with (
+        pytest.raises(watch.DeadProcessError, match=r"the engine of vLLM server 0 has died.*vllm.gpu_memory.*--resume"),
+        actors.watch.guarding([actors.sender]),
+    ):
+        waiting = actors.sender.wait_for_ever.remote()
+        actors.kill_engine(0)
+        ray.get(waiting)
+    with pytest.raises(watch.DeadProcessError), actors.watch.guarding([actors.sender]):
+        raise AssertionError("a server that is dead already is found before the call")
+
+
+def test_a_call_that_fails_while_all_live_keeps_its_own_error(actors: Actors) -> None:
+    ray.kill(actors.sender)
+    with pytest.raises(ray.exceptions.RayActorError), actors.watch.guarding([actors.sender]):
+        ray.get(actors.sender.answer.remote())

@@ -1,4 +1,5 @@
-"""A run of the verl engine that also writes down what its trainer hands to verl's workers: dump-STEP.pt in the run directory.
+"""A run of the verl engine that also writes down what its trainer hands to verl's workers (dump-STEP.pt in the run directory),
+marks when responses are asked for (asked-STEP), and saves a checkpoint after the first step whatever `save_every` says.
 
     python verl_recording.py CONFIG.json
 
@@ -34,6 +35,17 @@ def register() -> None:
                 row["index"] = int(getattr(row["index"], "data", row["index"]))
             torch.save(rows, self.settings.out / f"dump-{self._updates}.pt")
             return super()._update_actor(batch, metrics)
+
+        def prepare_step(self) -> dict[str, float]:
+            found = super().prepare_step()
+            (self.settings.out / f"asked-{self._updates}").touch()
+            return found
+
+        def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
+            batch = super().step(metrics, timing_raw)
+            if self.global_steps == 1:
+                self._save_checkpoint()
+            return batch
 
     TRAINER_REGISTRY["rlcs"] = Recording
 

@@ -17,11 +17,12 @@ from verl.workers.rollout.replica import TokenOutput
 
 from rlcs.problems import Problem
 from rlcs.rl_config import RlConfig
-from rlcs.verl.agent_loop import ProblemAgentLoop, drawn_budget, limits_of, replayed, response_seed
+from rlcs.verl.agent_loop import ProblemAgentLoop, drawn_budget, limits_of, response_seed
 from rlcs.verl.dataset import problem_row
 from rlcs.verl.prompts import renderer_of
 from rollout.budget import initial_phase
 from rollout.engine import ThinkingBudget
+from rollout.limits import replayed
 
 NANO = str(Path(__file__).parents[4] / "assets" / "nano")
 
@@ -54,7 +55,8 @@ def answered(
         "actor_rollout_ref": {"model": {"path": NANO}, "rollout": {"prompt_length": longest}},
     }
     posed = Problem(id="p", domain="math", answer="7", messages=[{"role": "user", "content": "3+4"}])
-    row = {**problem_row(posed, 5, thinking=thinking, heldout=heldout), "global_steps": 2, "session_id": 1, "uid": "u"}
+    more = {"global_steps": 2, "visit": 0, "session_id": 1, "uid": "u"}
+    row = {**problem_row(posed, 5, thinking=thinking, heldout=heldout), **more}
     loop = ProblemAgentLoop(DictConfigWrap(OmegaConf.create(verl)), server)
     sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0, "logprobs": True}
     return asyncio.run(loop.run(sampling, **row)), server
@@ -103,14 +105,14 @@ def test_vllm_is_told_the_limits_the_stop_tokens_and_a_seed() -> None:
     assert sampling["extra_args"]["rlcs"]["think_tokens"] == 3 and sampling["extra_args"]["rlcs"]["answer_tokens"] == 8
     assert sampling["stop_token_ids"] == list(renderer_of(NANO).stop_ids)
     assert sampling["max_tokens"] == 3 + 8 + 4
-    assert sampling["seed"] == response_seed(0, "train", 2, 5, 1)
+    assert sampling["seed"] == response_seed(0, "train", 2, 5, 0, 1)
 
 
 def test_held_out_answers_have_the_largest_budget_and_their_own_seeds() -> None:
     _, server = answered("it<|user|>", heldout=True, think_tokens=[1, 9])
     sampling = server.asked["sampling_params"]
     assert sampling["extra_args"]["rlcs"]["think_tokens"] == 9
-    assert sampling["seed"] == response_seed(0, "heldout", 2, 5, 1)
+    assert sampling["seed"] == response_seed(0, "heldout", 2, 5, 0, 1)
 
 
 def test_a_prompt_that_is_too_long_names_its_problem_and_the_mend() -> None:
@@ -120,18 +122,20 @@ def test_a_prompt_that_is_too_long_names_its_problem_and_the_mend() -> None:
 
 def test_a_group_shares_the_budget_it_draws() -> None:
     config = settings(think_tokens=[10, 500])
-    budgets = {(step, index): drawn_budget(config, step, index).think_tokens for step in range(20) for index in range(20)}
-    assert budgets[3, 7] == drawn_budget(config, 3, 7).think_tokens
+    budgets = {(step, index): drawn_budget(config, step, index, 0).think_tokens for step in range(20) for index in range(20)}
+    assert budgets[3, 7] == drawn_budget(config, 3, 7, 0).think_tokens
     assert min(filter(None, budgets.values())) < 60 and max(filter(None, budgets.values())) > 450
     assert len(set(budgets.values())) > 150
+    assert len({drawn_budget(config, 3, 7, visit).think_tokens for visit in range(9)}) > 5, "posed again, it is another group"
 
 
 def test_seeds_of_a_run_are_as_good_as_all_different() -> None:
     seeds = {
-        response_seed(0, use, step, index, g)
+        response_seed(0, use, step, index, visit, g)
         for use in ("train", "heldout")
         for step in range(20)
-        for index in range(20)
+        for index in range(10)
+        for visit in range(2)
         for g in range(8)
     }
     assert len(seeds) >= 6398 and all(0 <= seed < 2**32 for seed in seeds)

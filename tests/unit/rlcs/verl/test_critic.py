@@ -1,5 +1,7 @@
 """The critic's model."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ pytest.importorskip("verl", reason="the verl extra is not installed")
 
 from rlcs.critic import with_value_head
 from rlcs.nano.build import build_model
+from rlcs.verl.critic import ValueEngine
 
 
 def test_a_value_head_gives_one_number_a_token_and_learns_through_the_whole_model() -> None:
@@ -28,3 +31,15 @@ def test_a_value_head_gives_one_number_a_token_and_learns_through_the_whole_mode
         optimizer.step()
     gradient = critic.model.language_model.layers[0].self_attn.q_proj.weight.grad
     assert gradient is not None and gradient.abs().sum() > 0
+
+
+def test_the_head_is_trained_beside_adapters() -> None:
+    """All else is frozen; a head of zeros gives adapters no gradient, so that a frozen one would stay at zero."""
+    adapters = {"lora_rank": 4, "lora_alpha": 8, "target_modules": "all-linear", "exclude_modules": None}
+    engine = ValueEngine.__new__(ValueEngine)
+    engine.model_config = SimpleNamespace(**adapters, target_parameters=None)
+    model = with_value_head(build_model(seed=0, hidden_size=96, layers=1, vision_size=32, vision_depth=1))
+    critic = engine._build_lora_module(model)
+    trained = {name for name, parameter in critic.named_parameters() if parameter.requires_grad}
+    assert {name for name in trained if "lora_" not in name} == {"base_model.model.lm_head.weight"}
+    assert any("q_proj" in name for name in trained)

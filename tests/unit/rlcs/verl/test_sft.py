@@ -38,7 +38,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any, set[str]]] = {
     "token_budget": (BASE, 9000, {"data.max_token_len_per_gpu"}),
     "max_length": (BASE, 512, {"data.max_length"}),
     "lr": (BASE, 1.0, {"optim.lr"}),
-    "warmup_steps": (BASE, 0, {"optim.lr_warmup_steps", "optim.zero_indexed_step"}),
+    "warmup_steps": (BASE, 0, {"optim.lr_warmup_steps"}),
     "min_lr_ratio": (BASE, 1.0, {"optim.min_lr_ratio"}),
     "weight_decay": (BASE, 0.5, {"optim.weight_decay"}),
     "betas": (BASE, [0.1, 0.2], {"optim.betas"}),

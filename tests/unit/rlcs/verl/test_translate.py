@@ -1,6 +1,5 @@
 """Every field of an RL configuration reaches verl, is read by our plug-ins, or is refused; verl takes what comes out."""
 
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -364,28 +363,6 @@ def test_the_printed_command_is_the_whole_run() -> None:
     assert (python, flag, module) == ("python", "-m", LAUNCH)
     assert overrides == verl_overrides(config, resume=True, planned=True)
     assert "trainer.resume_mode=auto" in overrides
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("warmup_steps", [0, 4])
-def test_verls_learning_rate_is_ours_up_to_one_step_of_the_cosine(schedule: str, warmup_steps: int) -> None:
-    torch_functional = pytest.importorskip("verl.utils.torch_functional")
-    import torch
-
-    from rlcs.learner import learning_rate
-
-    config = RlConfig.model_validate({**CPU, "schedule": schedule, "warmup_steps": warmup_steps, "steps": 20, "lr": 1.0})
-    optim = verl_config(config, planned=True)["actor_rollout_ref"]["actor"]["optim"]
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=optim["lr"])
-    scheduler = torch_functional.get_cosine_schedule_with_warmup(
-        optimizer, optim["lr_warmup_steps"], config.steps, optim["min_lr_ratio"], zero_indexed_step=optim["zero_indexed_step"]
-    )
-    ahead = int(schedule == "cosine" and warmup_steps > 0)
-    for step in range(config.steps):
-        expected = learning_rate(config, step if step < warmup_steps else step + ahead)
-        assert math.isclose(scheduler.get_last_lr()[0], expected, rel_tol=1e-9)
-        optimizer.step()
-        scheduler.step()
 
 
 def test_sections_that_no_engine_option_touches_stay_whole() -> None:

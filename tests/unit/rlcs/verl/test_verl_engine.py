@@ -15,11 +15,18 @@ from PIL import Image
 from transformers import AutoConfig
 from verl.utils import flops_counter
 from verl.utils.flops_counter import FlopsCounter
+from verl.workers.config import FSDPOptimizerConfig
 from verl.workers.engine.base import EngineRegistry
 
+from rlcs.learner import learning_rate as rl_rate
+from rlcs.rl_config import RlConfig
 from rlcs.verl.engine import VENDOR, CriticEngine, PolicyEngine, PositionTable, batch_positions, glm_forward
 from rlcs.verl.prompts import model_media, renderer_of
+from rlcs.verl.sft import sft_settings
+from rlcs.verl.translate import verl_config
 from rollout.forward import hidden_states, load_policy, pack
+from sft.config import SftConfig
+from sft.schedule import learning_rate as sft_rate
 
 NANO = str(Path(__file__).parents[4] / "assets" / "nano")
 
@@ -122,3 +129,30 @@ def test_operations_are_counted_by_the_decoders_sizes(monkeypatch: pytest.Monkey
     rate, _ = FlopsCounter(model.config).estimate_flops([100], delta_time=1.0)
     decoder = sum(p.numel() for p in model.model.language_model.parameters()) + model.lm_head.weight.numel()
     assert rate * 1e12 == pytest.approx(6 * decoder * 100, rel=0.1)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("warmup_steps", [0, 1, 4])
+def test_the_learning_rate_of_every_step_is_our_own_trainers(schedule: str, warmup_steps: int) -> None:
+    common = {"model": NANO, "out": "run", "warmup_steps": warmup_steps, "steps": 20, "lr": 0.3, "engine": "verl"}
+    rl = RlConfig.model_validate({**common, "problems": "p.jsonl", "rollout": "vllm", "schedule": schedule})
+    sft = SftConfig.model_validate({**common, "data": "d.jsonl", "min_lr_ratio": 1.0 if schedule == "constant" else 0.25})
+    for settings, ours in (
+        (verl_config(rl, planned=True)["actor_rollout_ref"]["actor"]["optim"], lambda step: rl_rate(rl, step)),
+        (sft_settings(sft)["optim"], lambda step: sft_rate(sft, step, 20)),
+    ):
+        plain = {name: settings[name] for name in ("lr_scheduler_type", "lr_warmup_steps", "min_lr_ratio")}
+        engine = Scheduled(FSDPOptimizerConfig(lr=0.3, total_training_steps=20, **plain))
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+        scheduler = engine._build_lr_scheduler(optimizer)
+        for step in range(20):
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(ours(step), rel=1e-12)
+            optimizer.step()
+            scheduler.step()
+
+
+class Scheduled(PolicyEngine):
+    """Of an engine its schedule alone."""
+
+    def __init__(self, optimizer_config: FSDPOptimizerConfig) -> None:
+        self.optimizer_config = optimizer_config

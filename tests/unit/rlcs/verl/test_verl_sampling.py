@@ -1,7 +1,9 @@
 """The sampler in verl: what its checkpoints keep, and how rows are dealt to updates and ranks."""
 
+import copy
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ pytest.importorskip("verl", reason="the verl extra is not installed")
 
 from rlcs.rl_config import RlConfig
 from rlcs.verl.dataset import ProblemDataset
-from rlcs.verl.sampling import Curriculum, update_order
+from rlcs.verl.sampling import Curriculum, update_order, visits
 
 
 def curriculum(folder: Path, *, problems: int = 60, **changes: Any) -> Curriculum:
@@ -44,6 +46,21 @@ def steps(one: Curriculum, first: int, last: int) -> list[list[int]]:
         one.sampler.observe(indices, outcomes, policy_version=step, tokens_P=np.full(len(indices), 10.0))
         drawn.append([int(index) for index in indices])
     return drawn
+
+
+def test_a_problem_posed_again_in_a_step_is_told_from_the_first_time() -> None:
+    posed = Counter[int]()
+    assert visits([4, 7, 4, 4], posed) == [0, 0, 1, 2]
+    assert visits([7, 4, 9], posed) == [1, 3, 0], "drawn again after the first groups were scored"
+
+
+def test_a_curriculum_goes_back_to_where_a_step_ended(tmp_path: Path) -> None:
+    one = curriculum(tmp_path)
+    steps(one, 0, 4)
+    ended = copy.deepcopy(one.progress())
+    wanted, number = steps(one, 4, 8), one.rng.random()
+    one.go_back_to(ended)
+    assert steps(one, 4, 8) == wanted and one.rng.random() == number
 
 
 @pytest.mark.parametrize("sampler", ["rlcs", "uniform", "dapo", "glm-tiers", "pools", "greso", "mopps", "dps"])

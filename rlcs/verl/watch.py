@@ -1,0 +1,84 @@
+"""Whether the processes that generate are alive: agent loop workers, and vLLM servers with their engines.
+
+verl takes no notice of their death. The groups of a dead server fail one after the other while the run goes on without them,
+and weights on their way to a dead engine are waited for without end.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+LOOK_AFTER_S = 10.0
+"""Seconds between two looks while something is waited for."""
+
+_ANSWER_S = 5.0  # a process that takes longer is busy
+_MEND = "The last checkpoint of the run is whole: go on from it by --resume"
+
+
+class DeadProcessError(RuntimeError):
+    """A process that generates has died."""
+
+
+class Watch:
+    """Looks after actors of Ray: `workers` follow requests, `servers` (verl's `vLLMHttpServer`) answer them."""
+
+    def __init__(self, workers: Sequence[Any] = (), servers: Sequence[Any] = ()) -> None:
+        self._workers, self._servers = workers, servers
+
+    def look(self) -> None:
+        """Raises DeadProcessError if one of them has died, or an engine behind a server."""
+        asked = {worker.__ray_ready__.remote(): f"agent loop worker {n}" for n, worker in enumerate(self._workers)}
+        asked |= {server.__ray_call__.remote(engine_died): f"vLLM server {n}" for n, server in enumerate(self._servers)}
+        if not asked:
+            return
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)
+        for answer in answered:
+            try:
+                if ray.get(answer) is True and asked[answer].startswith("vLLM"):
+                    raise DeadProcessError(
+                        f"the engine of {asked[answer]} has died, and with it the responses it was writing; what it printed "
+                        f"says why. Out of memory: lower vllm.gpu_memory or vllm.max_sequences. {_MEND}"
+                    )
+            except RayActorError as error:
+                why = str(error).strip().splitlines()[-1]
+                raise DeadProcessError(
+                    f"{asked[answer]} has died, and with it the responses it was waiting for: {why} {_MEND}"
+                ) from error
+
+    @contextmanager
+    def guarding(self, waited_for: Sequence[Any]) -> Iterator[None]:
+        """For a call that waits for the actors `waited_for`, and these for a server: if one that is watched has died, or dies
+        meanwhile, they are ended, so that the wait is over. Raises DeadProcessError.
+        """
+        self.look()
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(LOOK_AFTER_S):
+                try:
+                    self.look()
+                except DeadProcessError:
+                    for actor in waited_for:
+                        ray.kill(actor)
+                    return
+
+        thread = threading.Thread(target=watch, name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        except RayError:
+            self.look()  # if it was not for one of ours that the call failed, its own error says what it was for
+            raise
+        finally:
+            done.set()
+            thread.join()
+
+
+def engine_died(server: Any) -> bool:
+    """Called in the process of a server: whether its engine, a process of its own, is gone. Other nodes' parts have none."""
+    engine = getattr(server, "engine", None)
+    return engine is not None and bool(engine.errored)
