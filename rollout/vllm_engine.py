@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed, wait
 from itertools import chain, islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,7 +173,8 @@ class VllmEngine(Engine):
 
     def _run_loop(self) -> None:
         # vLLM's processes start from this thread and inherit what it blocks. Ctrl-C goes to every process of a terminal, but
-        # whether generation is broken off is for this process to say.
+        # whether generation is broken off is for this process to say. multiprocessing's tracker goes first: its start unblocks.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._loop.run_forever()
 

@@ -47,8 +47,26 @@ def main() -> None:
 
     import sft.train  # noqa: F401
 
+    warm: set[str] = set()
     for line in sys.stdin:
-        print(json.dumps(_fork(json.loads(line))), flush=True)
+        job = json.loads(line)
+        if job["verb"] not in warm:
+            warm.add(job["verb"])
+            _warm(job["config"])
+        print(json.dumps(_fork(job)), flush=True)
+
+
+def _warm(config: dict[str, Any]) -> None:
+    """Imports what libraries import only when first used, half of a short run's time; nothing that autograd has a part in."""
+    import torch
+
+    from rlcs.problems import load_problems
+    from rollout.forward import load_policy
+
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+    load_policy(config["model"])
+    if "problems" in config:
+        load_problems(config["problems"])
 
 
 def _fork(job: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def rl_settings(coin_policy: Path, coin_problems: Path) -> dict[str, Any]:
         "problems": str(coin_problems),
         "seed": 7,
         "threads": 1,
-        "steps": 5,
+        "steps": 4,
         "save_every": 2,
         "groups_per_step": 4,
         "group_size": 4,
@@ -63,7 +63,7 @@ def sft_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         lines.append(json.dumps({"id": f"e{index}", "domain": "math", "messages": messages}) + "\n")
     (root / "sft.jsonl").write_text("".join(lines))
     common = {"model": str(root / "base"), "data": str(root / "sft.jsonl"), "eval_data": str(root / "sft.jsonl"), "threads": 1}
-    return common | {"steps": 7, "batch_size": 6, "save_every": 2, "eval_every": 3, "warmup_steps": 1, "lr": 3e-3}
+    return common | {"steps": 5, "batch_size": 6, "save_every": 2, "eval_every": 2, "warmup_steps": 1, "lr": 3e-3}
 
 
 @pytest.mark.parametrize("verb", ["rl", "sft"])

@@ -141,6 +141,15 @@ def test_new_weights_are_served_without_a_restart_vision_tower_and_all(engine, m
     assert_same_tokens(engine.generate(prompts, 1, GREEDY, generator=seeded()), before)
 
 
+def test_ctrl_c_at_the_terminal_does_not_end_vllms_processes(engine, prompts):
+    """The terminal sends it to them too; when generation ends is for the process that started them to say."""
+    before, processes, restarts = engine.generate(prompts, 1, GREEDY, generator=seeded()), engine.process_ids(), engine.restarts
+    for process in processes:
+        os.kill(process, signal.SIGINT)
+    assert_same_tokens(engine.generate(prompts, 1, GREEDY, generator=seeded()), before)
+    assert (engine.process_ids(), engine.restarts) == (processes, restarts)
+
+
 def test_logprobs_are_those_of_the_sampling_distribution_at_its_temperature(engine, model, renderer, prompts):
     sampling = SamplingParams(temperature=0.7, max_new_tokens=40)
     groups = engine.generate(prompts, 3, sampling, ThinkingBudget(20, None), generator=seeded(2))
