@@ -1,0 +1,234 @@
+"""The local loop against TRL's GRPOTrainer and SFTTrainer: same model, data, batch, group, lengths, steps and CPU.
+
+    pip install 'rlcs[trl]'
+    python benchmarks/local_vs_trl.py [--only NAME ...] [--rounds 3] [--threads 2] [--runs runs]      the comparison
+    python benchmarks/local_vs_trl.py --search NAME [--threads 2]                                     TRL's settings
+
+Contenders take turns, each time in a process of its own (benchmarks/local_vs_trl_contenders.py); the first step of each is
+left out. Figures are medians over all steps of all rounds, ratios medians of each round's. "tokens/s" counts, for
+reinforcement learning, tokens generated in a step over its seconds, generation, training and all else; for fine-tuning, tokens
+of prompts and responses. All responses have one length (which spares TRL its padding). "peak memory" is the process's most
+resident memory from its start. The smollm2 workloads need the model and the problems of benchmarks/reasoning_gym. `--search`
+tries TRL's settings one by one; what it found is in the results under "tried".
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = HERE / "results" / "local_vs_trl.json"
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
+
+SMALL = {"kind": "rl", "model": "assets/nano", "batch": 16, "group": 8, "tokens": 40, "budget": 1024, "steps": 4}
+LARGER = {"model": "runs/reasoning_gym/smollm2", "budget": 512}
+WORKLOADS: dict[str, dict[str, Any]] = {
+    # 40 tokens is what a response of the quickstart has on average.
+    "rl nano text": {**SMALL, "source": "text"},
+    "rl nano pictures": {**SMALL, "source": "pictures"},
+    # Groups of 8 with responses of 16 tokens: benchmarks/reasoning_gym/rl.yaml, with fewer groups.
+    "rl smollm2": {
+        **{**SMALL, **LARGER, "batch": 4, "tokens": 16, "steps": 3},
+        "source": "runs/reasoning_gym/data/problems.jsonl",
+    },
+    "sft nano text": {**SMALL, "kind": "sft", "batch": 32, "steps": 16, "source": "text"},
+    "sft nano pictures": {**SMALL, "kind": "sft", "batch": 32, "steps": 16, "source": "pictures"},
+    "sft smollm2": {**SMALL, **LARGER, "kind": "sft", "batch": 12, "steps": 4, "source": "runs/reasoning_gym/data/sft.jsonl"},
+}
+
+TRL: dict[str, dict[str, Any]] = {
+    "rl nano text": {"micro": 32},
+    "rl nano pictures": {"micro": 32},
+    "rl smollm2": {"micro": 8},
+}
+"""TRL's fastest settings for a workload, over those common to all (`TRL_COMMON`)."""
+
+TRIED: dict[str, list[dict[str, Any]]] = {
+    "rl": [
+        {},
+        {"micro": 64},
+        {"micro": 32},
+        {"micro": 16},
+        {"micro": 8},
+        {"micro": 32, "attention": "eager"},
+        {"micro": 32, "bf16": True},
+        {"micro": 32, "dtype": "bfloat16"},
+        {"micro": 32, "cache_implementation": "static"},
+        {"micro": 32, "use_transformers_continuous_batching": True},
+        {"micro": 32, "gradient_checkpointing": True},
+        {"micro": 32, "optim": "adamw_torch"},
+    ],
+    "sft": [
+        {},
+        {"micro": 16},
+        {"micro": 8},
+        {"micro": 4},
+        {"group_by_length": True},
+        {"padding_free": True},
+        {"micro": 8, "padding_free": True},
+        {"micro": 4, "padding_free": True},
+        {"attention": "eager"},
+        {"bf16": True},
+        {"dtype": "bfloat16"},
+        {"gradient_checkpointing": True},
+        {"optim": "adamw_torch"},
+    ],
+}
+"""What `--search` tries; a setting that fails is reported with its error."""
+
+
+def run(contender: str, workload: dict[str, Any], folder: Path, threads: int, trl: dict[str, Any]) -> dict[str, Any]:
+    """One run in a process of its own. Raises RuntimeError with the last line of what it said when it failed."""
+    kept = {name: value for name, value in workload.items() if name != "source"}
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        spec = {
+            **kept,
+            "contender": contender,
+            "threads": threads,
+            "data": str(folder / "data" / "rows.jsonl"),
+            "out": f"{out}/run",
+            "trl": {"source": workload["source"]} if contender == "prepare" else trl,
+        }
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        command = [sys.executable, str(HERE / "local_vs_trl_contenders.py"), json.dumps(spec)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("result: ")), None)
+    if line is None:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:300])
+    return dict(json.loads(line.removeprefix("result: ")))
+
+
+def located(workload: dict[str, Any], runs: Path) -> dict[str, Any]:
+    """The workload with its model and source as paths; `runs` stands for the directory of that name."""
+
+    def path(name: str) -> str:
+        if name in ("text", "pictures"):
+            return name
+        return str(runs / Path(name).relative_to("runs") if name.startswith("runs/") else ROOT / name)
+
+    return {**workload, "model": path(workload["model"]), "source": path(workload["source"])}
+
+
+def compare(name: str, workload: dict[str, Any], rounds: int, threads: int) -> dict[str, Any]:
+    """Rounds of both contenders, who goes first alternating."""
+    found: dict[str, list[dict[str, Any]]] = {"rlcs": [], "trl": []}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        run("prepare", workload, folder, threads, {})
+        for turn in range(rounds):
+            for contender in list(found)[:: 1 if turn % 2 == 0 else -1]:
+                found[contender].append(run(contender, workload, folder, threads, TRL.get(name, {})))
+    row: dict[str, Any] = {contender: summary(runs) for contender, runs in found.items()}
+    pairs = list(zip(found["rlcs"], found["trl"], strict=True))
+    row["speed ratio"] = round(median(rate(ours) / rate(theirs) for ours, theirs in pairs), 2)
+    row["speed ratio of each round"] = [round(rate(ours) / rate(theirs), 2) for ours, theirs in pairs]
+    row["memory ratio"] = round(median(ours["peak_memory_mb"] / theirs["peak_memory_mb"] for ours, theirs in pairs), 2)
+    return row
+
+
+def rate(one: dict[str, Any]) -> float:
+    """Tokens a second of a run."""
+    return float(sum(one["tokens"]) / sum(one["seconds"]))
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
+    def over_steps(key: str, digits: int = 3) -> float:
+        return round(median(value for one in runs for value in one[key]), digits)
+
+    found = {
+        "seconds a step": over_steps("seconds"),
+        "processor seconds a step": over_steps("cpu_seconds"),
+        "tokens/s": round(median(rate(one) for one in runs), 1),
+        "tokens a step": over_steps("tokens", 0),
+        "peak memory MiB": round(median(one["peak_memory_mb"] for one in runs)),
+    }
+    return found | {
+        key: over_steps(key) for key in ("trained", "generate", "train", "mfu", "padding", "unfilled") if key in runs[0]
+    }
+
+
+def search(name: str, workload: dict[str, Any], threads: int) -> list[dict[str, Any]]:
+    """Seconds a step and memory of each of TRL's settings."""
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        run("prepare", workload, folder, threads, {})
+        for settings in TRIED[workload["kind"]]:
+            if settings.get("micro", 0) > workload["batch"] * (workload["group"] if workload["kind"] == "rl" else 1):
+                continue
+            try:
+                one = run("trl", workload, folder, threads, settings)
+                row: dict[str, Any] = {
+                    "tokens/s": round(rate(one), 1),
+                    "tokens a processor second": round(sum(one["tokens"]) / sum(one["cpu_seconds"]), 1),
+                    "peak memory MiB": round(one["peak_memory_mb"]),
+                }
+            except RuntimeError as error:
+                row = {"error": str(error)}
+            found.append({"settings": settings, **row})
+            print(name, json.dumps(found[-1]), flush=True)
+    return found
+
+
+def machine(threads: int) -> dict[str, Any]:
+    model = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "?")
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": model.partition(":")[2].strip(),
+        "threads": threads,
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--search", nargs="+", choices=WORKLOADS, default=[])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    report = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
+    for name in args.search or args.only:
+        workload = located(WORKLOADS[name], args.runs)
+        about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(args.threads)}
+        if args.search:
+            report.setdefault("tried", {})[name] = {**about, "rows": search(name, workload, args.threads)}
+        else:
+            found = compare(name, workload, args.rounds, args.threads)
+            settings = {key: value for key, value in WORKLOADS[name].items() if key != "source"}
+            report[name] = {
+                "command": f"python benchmarks/local_vs_trl.py --only {name!r} --rounds {args.rounds} --threads {args.threads}",
+                **about,
+                "versions": {package: version(package) for package in PACKAGES},
+                "workload": settings,
+                "trl": TRL.get(name, {}),
+                **found,
+            }
+            print(
+                name,
+                json.dumps({key: found[key] for key in ("rlcs", "trl", "speed ratio", "memory ratio")}, indent=1),
+                flush=True,
+            )
+        args.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
