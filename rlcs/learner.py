@@ -3,6 +3,7 @@
 Axis suffixes: T trained response tokens of the samples at hand, laid end to end; D hidden.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import reduce
@@ -21,7 +22,7 @@ from rollout.forward import token_logprobs
 from sft import schedule
 from sft.optimizers import build_optimizer, set_learning_rate
 from sft.skipped import NonFiniteUpdate, SkippedUpdates, refuse_nonfinite
-from sft.update import explained_shortage, head_rows
+from sft.update import explained_shortage
 
 __all__ = ["Learner", "TrainSample", "learning_rate"]
 
@@ -85,7 +86,8 @@ class Learner:
         skipped and counted: nothing it would change is changed. Raises FloatingPointError, naming samples, when more than
         `max_skipped_updates` in a row are.
         """
-        config = self.config
+        config, began = self.config, time.perf_counter()
+        self._packing.meter.clear()
         set_learning_rate(self.optimizer, learning_rate(config, step))
         samples = [sample for sample in samples if len(sample.rollout_logprobs)]
         if not samples:
@@ -135,6 +137,7 @@ class Learner:
             **({"reference_kl": totals.reference_kl / tokens} if self.reference is not None else {}),
             "trained_tokens": float(tokens),
             "packed_tokens": float(totals.packed_tokens),
+            **self._packing.meter.metrics(time.perf_counter() - began),
             **(_each_update(losses, norms, totals.updates) if len(parts) > 1 else {}),
         }
 
@@ -236,7 +239,6 @@ class Learner:
             targets_T,
             temperature=self.config.temperature,
             with_entropy=True,
-            chunk=head_rows(self.model.config.get_text_config().vocab_size),
         )
         return logprobs
 

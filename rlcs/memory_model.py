@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 
+from rollout.head import kept_width, tile_width
 from rollout.lora import target_layers
 from rollout.shared_prefix import copies_prompts
 from sft.config import LoraConfig
 from sft.optimizers import OptimizerKind
 from sft.policy import refuse_unknown_family
-from sft.update import head_rows
 
 _FLOAT = 4
 _GROWTH = 64  # as in `rollout.shared_prefix`; a test compares
@@ -189,11 +189,13 @@ def _cast(inputs: int, itemsize: int) -> int:
     return _FLOAT * inputs if itemsize != _FLOAT else 0
 
 
-def logit_bytes(model: Architecture, tokens: int, itemsize: int, *, entropy: bool) -> float:
-    """One chunk of rows of the head: logits, their float32 copy over the temperature, log-softmax and, for the entropy,
-    probabilities and products; on the way back the gradients of the last two steps."""
-    rows = min(tokens, head_rows(model.vocabulary))
-    return float(rows * model.vocabulary * (itemsize + _FLOAT * (6 if entropy else 4)))
+def logit_bytes(model: Architecture, tokens: int, itemsize: int, *, entropy: bool, on_gpu: bool = True) -> float:
+    """What `rollout.head` holds at once: exponentials kept; a tile of logits in float32, before that in another type, and with
+    the entropy their exponentials; the hidden states' gradients.
+    """
+    copies = _FLOAT * (2 if entropy else 1) + (0 if itemsize == _FLOAT else itemsize)
+    tile, kept = (of(tokens, model.vocabulary, on_gpu=on_gpu) for of in (tile_width, kept_width))
+    return float(tokens * (tile * copies + _FLOAT * (kept + model.hidden)))
 
 
 def cache_bytes(model: Architecture, prompts: int, prompt_tokens: int, sequences: int, new_tokens: int, itemsize: int) -> int:

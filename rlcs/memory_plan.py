@@ -176,6 +176,7 @@ def _training_rows(config: SftConfig | RlConfig, model: Architecture, tokens: in
     trained = Trained.of(model, config.lora, itemsize, config.optimizer)
     adapters = trained.numel * trained.itemsize if config.lora else 0
     copies, bits = "float32 copies and " if trained.copies else "", " of 8 bits" if config.optimizer == "adamw_8bit" else ""
+    logits = logit_bytes(model, tokens, itemsize, entropy=entropy, on_gpu=config.device.startswith("cuda"))
     kind = f"LoRA rank {config.lora.rank}, {trained.tensors // 2} layers" if config.lora else "all weights"
     rows = [
         Row("weights", model.parameters * itemsize + adapters, f"{model.parameters:,} parameters, {config.dtype}"),
@@ -186,7 +187,7 @@ def _training_rows(config: SftConfig | RlConfig, model: Architecture, tokens: in
             activation_bytes(model, trained, tokens, itemsize, checkpointing=again),
             f"{tokens:,} tokens, {'computed anew' if again else 'kept'} in {model.layers} layers",
         ),
-        Row("logits", logit_bytes(model, tokens, itemsize, entropy=entropy), f"chunks of rows x {model.vocabulary:,}"),
+        Row("logits", logits, f"a tile of {tokens:,} x {model.vocabulary:,}"),
     ]
     if model.vision_layers:
         visual = round(share * tokens)

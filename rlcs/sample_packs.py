@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from rollout.attention import VARLEN
 from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack_groups
-from sft.packing import first_fit
+from sft.meter import Meter
+from sft.packing import first_fit_falling
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +53,20 @@ class TrainSample:
 
 
 class Packing:
-    """How samples are laid into rows of `token_budget` tokens for `model` and others of its architecture."""
+    """How samples are laid into rows of `token_budget` tokens for `model` and others of its architecture. `meter` counts what
+    `model` is trained on.
+    """
 
     def __init__(self, model: PreTrainedModel, token_budget: int) -> None:
         self._model, self._budget = model, token_budget
         vision = getattr(model.config, "vision_config", None)
         self._merge_size = getattr(vision, "spatial_merge_size", 2)
+        self.meter = Meter(model, token_budget)
 
     def packs(self, samples: Sequence[TrainSample]) -> list[list[int]]:
         """Members of each forward pass, samples of one prompt side by side."""
         units = self._units(samples)
-        bins = first_fit([_unit_tokens([samples[index] for index in unit]) for unit in units], self._budget)
+        bins = first_fit_falling([_unit_tokens([samples[index] for index in unit]) for unit in units], self._budget)
         return [[index for unit in members for index in units[unit]] for members in bins]
 
     def tokens(self, samples: Sequence[TrainSample]) -> int:
@@ -79,6 +83,8 @@ class Packing:
         groups = [(samples[unit[0]].prompt_length, [samples[index].encoded for index in unit]) for unit in self._units(samples)]
         packed = pack_groups(groups, merge_size=self._merge_size)
         trained = np.concatenate([sample.encoded.loss_mask[max(sample.prompt_length, 1) :] for sample in samples])
+        if model is self._model and torch.is_grad_enabled():
+            self.meter.add(packed.inputs, int(trained.sum()))
         inputs = packed.inputs.to(model.device)
         contexts, targets = (torch.from_numpy(rows[trained]).to(model.device) for rows in (packed.contexts, packed.places))
         return hidden_states(model, inputs).index_select(0, contexts), inputs.input_ids[targets]

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +19,7 @@ from transformers import (
 )
 
 from rollout.attention import VARLEN, SharedPrompts
+from rollout.head import head_logprobs
 
 
 class MediaLike(Protocol):
@@ -236,20 +236,6 @@ def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
     return output.last_hidden_state[0]
 
 
-def _chunk_logprobs(
-    hidden: torch.Tensor,
-    targets: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    temperature: float,
-    with_entropy: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = torch.nn.functional.linear(hidden, weight, bias).float() / temperature
-    logprobs = torch.log_softmax(logits, dim=-1)
-    chosen = logprobs.gather(1, targets[:, None]).squeeze(1)
-    return chosen, -(logprobs.exp() * logprobs).sum(-1) if with_entropy else chosen
-
-
 def token_logprobs(
     model: PreTrainedModel,
     hidden_TD: torch.Tensor,
@@ -257,24 +243,12 @@ def token_logprobs(
     *,
     temperature: float = 1.0,
     with_entropy: bool = False,
-    chunk: int = 4096,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Log-probability [T] in nats of `targets_T[t]` under softmax(lm_head(hidden_TD[t]) / temperature), float32.
 
-    The caller aligns the two (hidden state t predicts token t + 1). Rows go through the head in chunks that are recomputed in
-    the backward pass, so logits T x V are never held whole. `with_entropy` also returns the distribution's entropy [T] in nats.
+    The caller aligns the two (hidden state t predicts token t + 1). Logits T x V are never held whole (`rollout.head`).
+    `with_entropy` also returns the distribution's entropy [T] in nats.
     """
     head = model.get_output_embeddings()
-    logprobs, entropies = [], []
-    for start in range(0, len(targets_T), chunk):
-        rows = slice(start, start + chunk)
-        args = (hidden_TD[rows], targets_T[rows], head.weight, head.bias, temperature, with_entropy)
-        several = len(targets_T) > chunk and torch.is_grad_enabled()
-        logprob, entropy = checkpoint(_chunk_logprobs, *args, use_reentrant=False) if several else _chunk_logprobs(*args)
-        logprobs.append(logprob)
-        entropies.append(entropy)
-    if not logprobs:
-        logprobs = entropies = [hidden_TD.new_zeros(0, dtype=torch.float32)]
-    if with_entropy:
-        return torch.cat(logprobs), torch.cat(entropies)
-    return torch.cat(logprobs)
+    logprobs, entropies = head_logprobs(head, hidden_TD, targets_T, temperature=temperature, with_entropy=with_entropy)
+    return logprobs if entropies is None else (logprobs, entropies)

@@ -23,6 +23,7 @@ from sft.config import SftConfig
 from sft.data import DataError, Example, LoadedExamples, lines_of, load_examples
 from sft.data_record import DataRecord, fingerprints
 from sft.evaluate import evaluate
+from sft.meter import Meter
 from sft.optimizers import build_optimizer, require_optimizer, set_learning_rate
 from sft.policy import trained_policy
 from sft.progress import progress
@@ -82,6 +83,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     loaded = fitting(loaded, config.data, renderings, config, console)
     examples, domains = loaded.examples, sorted({example.domain for example in (*loaded.examples, *heldout.examples)})
     optimizer = build_optimizer(trained_groups(model, config), config, fused=True)
+    meter = Meter(model, config.token_budget)
     rng = np.random.default_rng([config.seed, 0])
     stream = ExampleStream([example.thinks for example in examples], config.nothink_ratio, rng)
     skipped = SkippedUpdates(config.max_skipped_updates)
@@ -104,7 +106,8 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
             rendered = time.perf_counter()
             set_learning_rate(optimizer, learning_rate(config, step, total))
             try:
-                tally, norm = update(model, optimizer, batch, token_budget=config.token_budget, grad_clip=config.grad_clip)
+                budget, clip = config.token_budget, config.grad_clip
+                tally, norm = update(model, optimizer, batch, token_budget=budget, grad_clip=clip, meter=meter)
                 learned = tally.losses() | {"grad_norm": norm, "skipped_updates": 0.0}
                 skipped.made()
             except NonFiniteUpdate as error:
@@ -131,6 +134,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
                 "seconds/step": time.perf_counter() - began,
                 "tokens_per_s": packed_tokens / (trained - began),
                 "peak_memory_mb": peak_memory_mb(config.device),
+                **meter.metrics(trained - rendered),
             }
             run.log(step, metrics)
             if last or stop.requested or (step + 1) % config.save_every == 0:

@@ -15,12 +15,11 @@ from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack, token_logprobs
 from rollout.transformers_engine import out_of_memory
 from sft.config import SftConfig
+from sft.meter import Meter
 from sft.optimizers import Group
-from sft.packing import first_fit
+from sft.packing import first_fit_falling
 from sft.skipped import refuse_nonfinite
 from sft.tally import Tally
-
-_HEAD_LOGITS = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,23 +50,21 @@ def packs(samples: Sequence[Sample], token_budget: int) -> list[list[Sample]]:
 
     First-fit on falling lengths fills bins better, and packs of like lengths waste less of `rollout.attention`'s padding.
     """
-    ordered = sorted(samples, key=lambda sample: -len(sample.encoded.input_ids))
-    lengths = [len(sample.encoded.input_ids) for sample in ordered]
-    return [[ordered[index] for index in bin] for bin in first_fit(lengths, token_budget)]
+    lengths = [len(sample.encoded.input_ids) for sample in samples]
+    return [[samples[index] for index in bin] for bin in first_fit_falling(lengths, token_budget)]
 
 
-def target_states(model: PreTrainedModel, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+def target_states(
+    model: PreTrainedModel, samples: Sequence[Sample], meter: Meter | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One packed forward pass: (hidden states [T, D] that predict the target tokens, those tokens int64 [T])."""
     vision = getattr(model.config, "vision_config", None)
     encoded = [sample.encoded for sample in samples]
     packed = pack(encoded, merge_size=getattr(vision, "spatial_merge_size", 2)).to(model.device)
     places = torch.from_numpy(np.flatnonzero(np.concatenate([one.loss_mask for one in encoded]))).to(model.device)
+    if meter is not None:
+        meter.add(packed, len(places))
     return hidden_states(model, packed).index_select(0, places - 1), packed.input_ids[places]
-
-
-def head_rows(vocabulary: int) -> int:
-    """Rows that go through the output head at once: at most 4,096, and at most 512 MiB of float32 logits."""
-    return max(1, min(4096, _HEAD_LOGITS // vocabulary))
 
 
 @contextmanager
@@ -85,7 +82,13 @@ def explained_shortage(device: torch.device, tokens: int, longest: str) -> Itera
 
 
 def update(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], *, token_budget: int, grad_clip: float
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    samples: Sequence[Sample],
+    *,
+    token_budget: int,
+    grad_clip: float,
+    meter: Meter | None = None,
 ) -> tuple[Tally, float]:
     """One update on the mean loss over all target tokens of `samples`. -> (losses, gradient norm before clipping).
 
@@ -94,7 +97,7 @@ def update(
     """
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    tally = _backward(model, samples, token_budget)
+    tally = _backward(model, samples, token_budget, meter)
     norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip))
 
     def alone(index: int) -> float:
@@ -105,14 +108,14 @@ def update(
     return tally, norm
 
 
-def _backward(model: PreTrainedModel, samples: Sequence[Sample], token_budget: int) -> Tally:
+def _backward(model: PreTrainedModel, samples: Sequence[Sample], token_budget: int, meter: Meter | None = None) -> Tally:
     """Adds the gradient of the mean loss over all target tokens of `samples`, pack by pack. -> the losses."""
     total, tally = sum(sample.targets for sample in samples), Tally()
     for members in packs(samples, token_budget):
         lengths = [len(sample.encoded.input_ids) for sample in members]
         with explained_shortage(model.device, sum(lengths), f"the longest example of {max(lengths):,}"):
-            hidden_TD, targets_T = target_states(model, members)
-            logprobs_T = token_logprobs(model, hidden_TD, targets_T, chunk=head_rows(model.config.get_text_config().vocab_size))
+            hidden_TD, targets_T = target_states(model, members, meter)
+            logprobs_T = token_logprobs(model, hidden_TD, targets_T)
             assert isinstance(logprobs_T, torch.Tensor)
             (-logprobs_T.sum() / total).backward()
         for sample, own in zip(members, logprobs_T.detach().split([sample.targets for sample in members]), strict=True):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
-VOLATILE = ("seconds", "cpu_seconds", "tokens_per_s", "peak_memory_mb", "time", "idle")
+VOLATILE = ("seconds", "cpu_seconds", "tokens_per_s", "peak_memory_mb", "time", "idle", "mfu", "policy/mfu")
 Moment = dict[str, Any]
 
 

@@ -46,7 +46,7 @@ def config(policy: Path, problems: Path, out: Path, **changes: Any) -> RlConfig:
 def records(out: Path) -> list[dict[str, Any]]:
     """Metric rows without what a clock says."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    volatile = ("seconds", "cpu_seconds", "rollout/seconds", "tokens_per_s", "peak_memory_mb", "time")
+    volatile = ("seconds", "cpu_seconds", "rollout/seconds", "tokens_per_s", "peak_memory_mb", "time", "mfu", "policy/mfu")
     return [{key: value for key, value in row.items() if not key.startswith(volatile) and "seconds" not in key} for row in rows]
 
 

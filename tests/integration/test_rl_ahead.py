@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 STEPS = 5
 CHILD = "import sys, yaml; from rlcs.rl import run_rl; from rlcs.rl_config import RlConfig; " \
     "run_rl(RlConfig(**yaml.safe_load(open(sys.argv[1]))))"  # fmt: skip
-VOLATILE = ("seconds", "cpu_seconds", "tokens_per_s/", "peak_memory_mb", "time")
+VOLATILE = ("seconds", "cpu_seconds", "tokens_per_s/", "peak_memory_mb", "time", "mfu", "policy/mfu")
 
 
 def config(policy: Path, problems: Path, out: Path, **changes: Any) -> RlConfig:

@@ -78,7 +78,7 @@ def config(base: Path, data: Path, out: Path) -> SftConfig:
 def records(out: Path) -> list[dict[str, Any]]:
     """Metric rows without what a clock says."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    volatile = ("seconds/", "tokens_per_s", "peak_memory_mb", "time")
+    volatile = ("seconds/", "tokens_per_s", "peak_memory_mb", "time", "mfu")
     return [{key: value for key, value in row.items() if not key.startswith(volatile)} for row in rows]
 
 

@@ -349,7 +349,9 @@ def test_an_update_that_is_not_finite_is_skipped_with_its_samples_named_and_noth
             return super()._optimise(chosen, *arguments, **options)
 
     other = Without(fresh_model(), config)
-    assert other.update(broken, 0, np.random.default_rng(0)) == metrics
+    work = ("passes", "flops", "mfu", "padding_fraction", "unfilled_fraction")  # of what was skipped as well
+    expected = other.update(broken, 0, np.random.default_rng(0))
+    assert {k: v for k, v in expected.items() if k not in work} == {k: v for k, v in metrics.items() if k not in work}
     assert all(torch.equal(a, b) for a, b in zip(learner.model.parameters(), other.model.parameters(), strict=True))
     assert {int(state["step"]) for state in learner.optimizer.state.values()} == {2}
 

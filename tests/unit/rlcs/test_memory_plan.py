@@ -2,6 +2,7 @@
 
 import io
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoConfig,
     PreTrainedModel,
@@ -33,7 +35,8 @@ from rollout import shared_prefix, transformers_engine
 from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
 from rollout.engine import SamplingParams
-from rollout.forward import MediaBatch, PackedInputs, hidden_states, token_logprobs
+from rollout.forward import MediaBatch, PackedInputs, hidden_states
+from rollout.head import head_logprobs
 from rollout.lora import add_adapters
 from rollout.shared_prefix import SharedPrefixCache
 from rollout.transformers_engine import TransformersEngine
@@ -198,18 +201,36 @@ def test_features_of_inner_layers_are_held_for_the_decoder_of_qwen3_vl() -> None
     assert with_deep - without == held
 
 
+class Held(TorchDispatchMode):
+    """The most bytes that tensors made under it, and still alive, have held together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: dict[int, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        found = func(*args, **(kwargs or {}))
+        place = found.untyped_storage().data_ptr() if isinstance(found, torch.Tensor) else 0
+        if isinstance(found, torch.Tensor) and place not in self._alive and found._base is None:
+            self._alive[place] = found.untyped_storage().nbytes()
+            weakref.finalize(found, self._alive.pop, place, None)
+            self.most = max(self.most, sum(self._alive.values()))
+        return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("entropy", [False, True])
-def test_logits_of_a_chunk_cover_what_autograd_keeps_and_their_gradients(nano: PreTrainedModel, entropy: bool) -> None:
-    skeleton = Architecture.of(nano.config)
-    hidden, targets = torch.randn(300, skeleton.hidden), torch.randint(0, 288, (300,))
-
-    def run() -> torch.Tensor:
-        found = token_logprobs(nano, hidden, targets, with_entropy=entropy)
-        return found[0] if isinstance(found, tuple) else found
-
-    measured = kept(nano, run)
-    assert 1.5 < logit_bytes(skeleton, 300, 4, entropy=entropy) / measured < 6
-    assert logit_bytes(skeleton, 10**6, 4, entropy=entropy) == logit_bytes(skeleton, 4096, 4, entropy=entropy)
+def test_logits_of_a_tile_are_what_the_head_holds(entropy: bool, dtype: torch.dtype) -> None:
+    rows, hidden, vocabulary = 3000, 16, 30_000
+    head = torch.nn.Linear(hidden, vocabulary, bias=False, dtype=dtype).requires_grad_(False)
+    states = torch.randn(rows, hidden, dtype=dtype, requires_grad=True)
+    with Held() as held:
+        head_logprobs(head, states, torch.randint(vocabulary, (rows,)), with_entropy=entropy)[0].sum().backward()
+    model = replace(Architecture.of(build_model().config), hidden=hidden, vocabulary=vocabulary)
+    estimate = logit_bytes(model, rows, dtype.itemsize, entropy=entropy, on_gpu=False)
+    assert 0.8 < estimate / held.most < 1.3
+    assert estimate < rows * vocabulary * 4
 
 
 @pytest.mark.parametrize("shared", [False, True])

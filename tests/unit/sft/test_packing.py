@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft.packing import first_fit
+from sft.packing import first_fit, first_fit_falling
 
 LENGTHS = st.lists(st.integers(0, 120), max_size=60)
 BUDGETS = st.integers(1, 100)
@@ -49,6 +49,31 @@ def test_a_bin_over_budget_holds_one_long_item(lengths: list[int], budget: int) 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=60), st.just(100))
 def test_bins_are_fewer_than_twice_the_least_possible(lengths: list[int], budget: int) -> None:
     assert len(first_fit(lengths, budget)) <= max(1, 2 * -(-sum(lengths) // budget))
+
+
+@given(LENGTHS, BUDGETS)
+def test_longest_first_is_first_fit_on_sorted_lengths(lengths: list[int], budget: int) -> None:
+    bins = first_fit_falling(lengths, budget)
+    assert sorted(index for bin in bins for index in bin) == list(range(len(lengths)))
+    found = [[lengths[index] for index in bin] for bin in bins]
+    falling = sorted(lengths, reverse=True)
+    assert found == [[falling[place] for place in bin] for bin in first_fit_by_the_book(falling, budget)]
+
+
+def least_bins(lengths: tuple[int, ...], rooms: tuple[int, ...], budget: int) -> int:
+    """Bins of the best packing, by trying all."""
+    if not lengths:
+        return len(rooms)
+    first, rest = lengths[0], lengths[1:]
+    tries = [least_bins(rest, (*rooms, budget - first), budget)]
+    for place in {room: i for i, room in enumerate(rooms) if room >= first}.values():
+        tries.append(least_bins(rest, (*rooms[:place], rooms[place] - first, *rooms[place + 1 :]), budget))
+    return min(tries)
+
+
+@given(st.lists(st.integers(1, 20), max_size=7))
+def test_longest_first_keeps_its_bound(lengths: list[int]) -> None:
+    assert len(first_fit_falling(lengths, 20)) <= 11 / 9 * least_bins(tuple(lengths), (), 20) + 6 / 9
 
 
 def test_a_hundred_thousand_items_pack_in_seconds() -> None:
