@@ -9,7 +9,7 @@ left out. Figures are medians over all steps of all rounds, ratios medians of ea
 reinforcement learning, tokens generated in a step over its seconds, generation, training and all else; for fine-tuning, tokens
 of prompts and responses. All responses have one length (which spares TRL its padding). "peak memory" is the process's most
 resident memory from its start. The smollm2 workloads need the model and the problems of benchmarks/reasoning_gym. `--search`
-tries TRL's settings one by one; what it found is in the results under "tried".
+tries TRL's settings one by one and writes what it found into the results under "tried".
 """
 
 import argparse

@@ -184,7 +184,8 @@ TRL_COMMON = {
     "adam_beta2": 0.95,
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
-    # TRL's defaults are bfloat16 autocast and gradient checkpointing; both cost time here (see the results' `tried`).
+    # TRL's defaults are bfloat16 autocast and gradient checkpointing; docs/speed.md has the first tried here; the second
+    # computes every layer's activations twice.
     "bf16": False,
     "gradient_checkpointing": False,
     "use_cpu": True,
@@ -195,7 +196,7 @@ TRL_COMMON = {
     # Workers would be copies of the process that compete for the same cores.
     "dataloader_num_workers": 0,
 }
-"""TRL's settings for this machine, the fastest of those tried."""
+"""TRL's settings for this machine; docs/speed.md says which were tried and which were not."""
 
 
 def run_trl(spec: Spec) -> dict[str, Any]:
