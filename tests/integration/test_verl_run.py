@@ -1,8 +1,8 @@
 """`rlcs rl engine=verl` from end to end: a real Ray, verl's trainer and vLLM servers on the CPU, images among the problems.
 
 Two runs of one configuration are compared. `whole` is one node, undisturbed but for a reward worker that is killed. `broken` is
-a cluster of two raylets with a training worker and a vLLM server each; a training worker is killed, all of Ray is stopped,
-started again, and the run resumed.
+a cluster of two raylets with a training worker and a vLLM server each; a training worker is killed, all of Ray is stopped by
+`ray stop --force`, started again, and the run resumed.
 """
 
 import json
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +84,13 @@ class Command:
 
 
 @contextmanager
-def command(config: Path, *arguments: str) -> Iterator[Command]:
+def command(config: Path, *arguments: str, before: Sequence[str] = ()) -> Iterator[Command]:
     log = config.with_name(f"{time.monotonic_ns()}.log")
     # Names of sockets may be 107 characters long; pytest's directories alone take most of them.
     environment = {**os.environ, "RAY_TMPDIR": os.environ.get("RAY_TMPDIR", "/tmp"), "RAY_AUTH_TOKEN": TOKEN}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rlcs.cli", "rl", str(config), *arguments],
+            [*before, sys.executable, "-m", "rlcs.cli", "rl", str(config), *arguments],
             stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
         )  # fmt: skip
     try:
@@ -243,8 +243,63 @@ def test_vllm_answers_with_the_weights_of_the_last_update(
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """The address of a Ray of two raylets with one GPU's worth of work each; stopped, as by `ray stop --force`, at the end."""
+def apart() -> Iterator[list[str]]:
+    """What a command is started with to run in a PID namespace of its own, together with others started so.
+
+    `ray stop --force` kills every process of Ray's that it can see: of other tests, and of whoever uses the machine. In a
+    namespace it sees those of this test alone. Empty where this user may not make one (it takes root).
+    """
+    keeper = subprocess.Popen(
+        ["unshare", "--fork", "--pid", "--mount-proc", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE
+    )
+    try:
+        assert keeper.stdout is not None
+        if not keeper.stdout.readline():
+            yield []
+            return
+        (first,) = psutil.Process(keeper.pid).children()
+        yield ["nsenter", "--target", str(first.pid), "--pid", "--mount", f"--wd={Path.cwd()}"]
+    finally:
+        for process in psutil.Process(keeper.pid).children():
+            process.kill()  # the first of a namespace takes all others with it
+        keeper.wait()
+
+
+@dataclass
+class Cluster:
+    """A Ray of two raylets with one GPU's worth of work each. `before`: what its commands are started with."""
+
+    before: list[str]
+    address: str
+    nodes: list[subprocess.Popen[bytes]]
+    environment: dict[str, str]
+
+    def stop(self) -> None:
+        """As a user stops it."""
+        if self.before:
+            stopped = subprocess.run(
+                [*self.before, *RAY, "stop", "--force"], env=self.environment, capture_output=True, text=True, timeout=120
+            )
+            assert stopped.returncode == 0 and "Stopped all" in stopped.stdout, stopped.stdout + stopped.stderr
+        else:
+            self.kill()
+        for node in self.nodes:
+            node.wait(timeout=60)
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            with suppress(psutil.NoSuchProcess):
+                for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+            node.wait()
+
+
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+@contextmanager
+def cluster(before: list[str]) -> Iterator[Cluster]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -252,23 +307,17 @@ def cluster() -> Iterator[str]:
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_prestart_worker_first_driver": "0"}
     common = ["--num-gpus=1", "--num-cpus=16", "--object-store-memory=200000000", "--disable-usage-stats", "--block"]
     head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}/rlcs-{port}"]
-    nodes = []
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start"]
+    found = Cluster(before, f"127.0.0.1:{port}", [], environment)
     try:
         for own in (head, [f"--address=127.0.0.1:{port}"]):
-            nodes.append(
-                subprocess.Popen([*ray, *own, *common], start_new_session=True, env=environment, stdout=subprocess.DEVNULL)
-            )
+            start = [*before, *RAY, "start", *own, *common]
+            found.nodes.append(subprocess.Popen(start, start_new_session=True, env=environment, stdout=subprocess.DEVNULL))
             _until_listening(port)
         code = f"import ray, time; ray.init('127.0.0.1:{port}')\nwhile len(ray.nodes()) < 2: time.sleep(0.5)"
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, timeout=120, check=True)
-        yield f"127.0.0.1:{port}"
+        subprocess.run([*before, sys.executable, "-W", "ignore", "-c", code], env=environment, timeout=120, check=True)
+        yield found
     finally:
-        for node in nodes:
-            for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            node.wait()
+        found.kill()
         shutil.rmtree(f"{folder}/rlcs-{port}", ignore_errors=True)
 
 
@@ -295,21 +344,23 @@ class Broken:
 def broken(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, problems: Path) -> Broken:
     folder = tmp_path_factory.mktemp("broken")
     run, path = folder / "run", folder / "config.yaml"
-    with cluster() as address:
-        config = write_config(path, coin_policy, problems, verl={"nodes": 2, "ray_address": address})
-        before = set(processes("ray::WorkerDict"))
-        with command(config) as running:
-            running.until(lambda: (run / "verl" / "global_step_1" / "data.pt").exists(), "first checkpoint")
-            workers = [pid for pid in processes("ray::WorkerDict") if pid not in before]
-            assert len(workers) == 2
-            os.kill(workers[1], signal.SIGKILL)
-            status = running.finish()
-            log, kept = running.log, steps_of(run)
-    with cluster() as address:
-        config = write_config(path, coin_policy, problems, verl={"nodes": 2, "ray_address": address})
-        with command(config, "--resume") as running:
-            assert running.finish() == 0, running.log[-6000:]
-            resumed_log = running.log
+    with apart() as before:
+        with cluster(before) as ray:
+            config = write_config(path, coin_policy, problems, verl={"nodes": 2, "ray_address": ray.address})
+            others = set(processes("ray::WorkerDict"))
+            with command(config, before=before) as running:
+                running.until(lambda: (run / "verl" / "global_step_1" / "data.pt").exists(), "first checkpoint")
+                workers = [pid for pid in processes("ray::WorkerDict") if pid not in others]
+                assert len(workers) == 2
+                os.kill(workers[1], signal.SIGKILL)
+                status = running.finish()
+                log, kept = running.log, steps_of(run)
+            ray.stop()
+        with cluster(before) as ray:
+            config = write_config(path, coin_policy, problems, verl={"nodes": 2, "ray_address": ray.address})
+            with command(config, "--resume", before=before) as running:
+                assert running.finish() == 0, running.log[-6000:]
+                resumed_log = running.log
     return Broken(run, status, log, kept, resumed_log)
 
 
