@@ -119,6 +119,7 @@ def test_a_killed_run_resumed_equals_the_unkilled_run(base: Path, data: Path, tm
     start = load_file(base / "model.safetensors")
     assert any(not torch.equal(first[name], start[name]) for name in first)
     (optimizer, state), (other_optimizer, other_state) = load_training_state(whole), load_training_state(resumed)
+    assert [one["config"].pop("out") for one in (state, other_state)] == [str(tmp_path / "whole"), str(tmp_path / "killed")]
     np.testing.assert_equal(state, other_state)
     for index, moments in optimizer["state"].items():
         assert all(torch.equal(value, other_optimizer["state"][index][name]) for name, value in moments.items())
