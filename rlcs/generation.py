@@ -241,8 +241,7 @@ def draw_budgets(config: RlConfig, prompts: int, rng: np.random.Generator) -> li
 
 @contextmanager
 def _cuda_stream(config: RlConfig) -> Iterator[None]:
-    """On a GPU, a stream of its own: kernels of one stream wait for each other, whatever thread they come from. Not yet run on
-    GPU."""
+    """On a GPU, a stream of its own: kernels of one stream wait for each other, whatever thread they come from."""
     if not config.device.startswith("cuda"):
         yield
         return
