@@ -133,7 +133,7 @@ def test_mixed_text_is_in_no_language() -> None:
     ],
 )
 def test_hostile_text_costs_linear_time(bomb: str) -> None:
-    """Eight times the text may cost eight times as much, and thrice that for a busy machine; by squares it would be 64 times."""
+    """Eight times the text may cost eight times as much, thrice that on a busy machine; by squares it would be 64 times."""
 
     def cost(text: str) -> float:
         start = time.process_time()
