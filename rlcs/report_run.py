@@ -113,7 +113,8 @@ def _percent(run: RunRecord, prefix: str) -> str:
 
 def _parts(run: RunRecord, seconds: float) -> str:
     """Seconds of each part of a step, largest first, with its share."""
-    names = {name for row in run.metrics for name in row if name.startswith("seconds/")} - {"seconds/step"}
+    names = {name for row in run.metrics for name in row if name.startswith("seconds/") and not name.endswith("_idle")}
+    names.discard("seconds/step")
     spent = sorted(((run.total(name), name.removeprefix("seconds/")) for name in names), reverse=True)
     return ", ".join(f"{name} {value:,.0f} ({100 * value / max(seconds, 1e-9):.0f}%)" for value, name in spent)
 
