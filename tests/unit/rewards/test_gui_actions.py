@@ -217,7 +217,7 @@ def test_hostile_text_costs_linear_time(bomb: str) -> None:
         read_action(bomb)
     except LiteralError as error:
         assert str(error)
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 0.2
 
 
 @given(st.text(max_size=80) | st.text(alphabet="clickTypeScroll[]();,{}'\"=: 0123456789WINDOW\\\ud800\u202e\0", max_size=80))

@@ -45,7 +45,7 @@ def test_other_text_is_refused_at_once(text: str, reason: str) -> None:
     start = time.process_time()
     with pytest.raises(JsonError, match=reason):
         read_json(text)
-    assert time.process_time() - start < 2.0
+    assert time.process_time() - start < 0.2
 
 
 def test_brackets_inside_strings_are_text() -> None:
@@ -134,7 +134,7 @@ def test_a_schema_whose_every_branch_is_tried_stays_affordable() -> None:
 def test_patterns_that_backtrack_elsewhere_take_linear_time(pattern: str, text: str) -> None:
     start = time.process_time()
     assert not matches(pattern, text)
-    assert time.process_time() - start < 5.0
+    assert time.process_time() - start < 0.5
 
 
 @given(st.sampled_from(["a+b?", "^[ab]+$", "(a|b){2,3}", "中", "\\d+", "a.c"]), st.text(alphabet="abc1中\n", max_size=8))

@@ -108,7 +108,7 @@ def test_hostile_text_is_scored_zero_quickly(domain: str, reference: Any) -> Non
         start = time.process_time()
         verdict = score_answer(answer, reference, domain=domain, question=QUESTION)
         assert verdict.score == 0.0, answer[:40]
-        assert time.process_time() - start < 5.0, answer[:40]
+        assert time.process_time() - start < 0.5, answer[:40]
 
 
 @given(st.sampled_from(REFERENCES), st.text(max_size=60))
