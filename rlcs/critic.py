@@ -19,7 +19,7 @@ from rlcs.advantages import generalised_advantages, whitened_tokens
 from rlcs.learner import learning_rate, optimizer_of
 from rlcs.objective import token_weights, value_loss
 from rlcs.rl_config import RlConfig
-from rlcs.sample_packs import Packing, TrainSample
+from rlcs.sample_packs import Packing, TrainSample, update_parts
 from sft.optimizers import set_learning_rate
 from sft.policy import trained_policy
 from sft.update import explained_shortage
@@ -93,10 +93,7 @@ class Critic:
         returns = returns_T.split(lengths.tolist())
         updates = []
         for _ in range(options.epochs):
-            parts = [np.arange(len(samples))]
-            if config.updates_per_step > 1:
-                parts = [np.sort(part) for part in np.array_split(rng.permutation(len(samples)), config.updates_per_step)]
-            for part in (part for part in parts if len(part)):
+            for part in update_parts(len(samples), config.updates_per_step, rng):
                 known = None if old is None else [old[index] for index in part]
                 updates.append(self._optimise([samples[index] for index in part], known, [returns[index] for index in part]))
                 old = updates[-1].values if old is None else old

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from rlcs.objective import LossStats, kl_estimate, masked_importance, policy_loss, token_weights, truncated_importance
 from rlcs.reference import Reference
 from rlcs.rl_config import RlConfig
-from rlcs.sample_packs import Packing, TrainSample
+from rlcs.sample_packs import Packing, TrainSample, update_parts
 from rollout.forward import token_logprobs
 from sft import schedule
 from sft.optimizers import build_optimizer, set_learning_rate
@@ -92,7 +92,9 @@ class Learner:
         samples = [sample for sample in samples if len(sample.rollout_logprobs)]
         if not samples:
             return {"lr": learning_rate(config, step), "skipped_updates": 0.0}
-        parts = [part for _ in range(config.epochs_per_step) for part in self._parts(len(samples), rng)]
+        parts = [
+            part for _ in range(config.epochs_per_step) for part in update_parts(len(samples), config.updates_per_step, rng)
+        ]
         old = [torch.from_numpy(sample.rollout_logprobs) for sample in samples]
         fresh = config.old_logprobs == "trainer" and config.updates_per_step * config.epochs_per_step == 1
         if config.old_logprobs == "trainer" and not fresh:
@@ -140,13 +142,6 @@ class Learner:
             **self._packing.meter.metrics(time.perf_counter() - began),
             **(_each_update(losses, norms, totals.updates) if len(parts) > 1 else {}),
         }
-
-    def _parts(self, samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Indices of the samples of each update of one pass over all of them; none is empty."""
-        if self.config.updates_per_step == 1:
-            return [np.arange(samples)]
-        drawn = np.array_split(rng.permutation(samples), self.config.updates_per_step)
-        return [np.sort(part) for part in drawn if len(part)]
 
     def _optimise(
         self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, totals: _Totals, *, measure_gap: bool

@@ -52,6 +52,15 @@ class TrainSample:
             raise ValueError("a token of the prompt, or the first of a sequence, is to be trained; a prompt must precede")
 
 
+def update_parts(samples: int, updates: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices of the samples of each of so many updates, one pass over all of them; none is empty. A single update draws
+    nothing.
+    """
+    if updates == 1:
+        return [np.arange(samples)]
+    return [np.sort(part) for part in np.array_split(rng.permutation(samples), updates) if len(part)]
+
+
 class Packing:
     """How samples are laid into rows of `token_budget` tokens for `model` and others of its architecture. `meter` counts what
     `model` is trained on.

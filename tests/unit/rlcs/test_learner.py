@@ -14,6 +14,7 @@ from rlcs.learner import Learner, TrainSample, learning_rate
 from rlcs.nano.build import build_model, build_processor
 from rlcs.reference import build_reference
 from rlcs.rl_config import RlConfig
+from rlcs.sample_packs import update_parts
 from rollout.attention import VARLEN
 from rollout.chat import ChatRenderer
 from rollout.encoded import Prompt
@@ -258,13 +259,17 @@ def test_several_updates_a_step_move_the_ratio_of_the_later_ones_off_one(samples
 
 @pytest.mark.parametrize("old_logprobs", ["rollout", "trainer"])
 def test_every_pass_over_a_step_divides_it_anew_and_is_held_to_the_policy_before_the_first(
-    samples: list[TrainSample], old_logprobs: str
+    samples: list[TrainSample], old_logprobs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(updates_per_step=2, epochs_per_step=3, lr=1e-3, old_logprobs=old_logprobs)
     learner, rng = Learner(fresh_model(), config), np.random.default_rng(0)
     drawn: list[np.ndarray] = []
-    parts = learner._parts
-    learner._parts = lambda count, rng: drawn.extend(parts(count, rng)) or drawn[-2:]  # type: ignore[method-assign,func-returns-value]
+
+    def recorded(*division: Any) -> list[np.ndarray]:
+        drawn.extend(update_parts(*division))
+        return drawn[-2:]
+
+    monkeypatch.setattr("rlcs.learner.update_parts", recorded)
     metrics = learner.update(samples, 0, rng)
     assert max(int(state["step"]) for state in learner.optimizer.state.values()) == 6
     passes = [sorted(np.concatenate(drawn[first : first + 2]).tolist()) for first in (0, 2, 4)]
