@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
+from rlcs.alerts import MISMATCH, PATIENCE
 from rollout.memory import peak_memory_mb
 from sft.progress import step_bar
 
@@ -66,7 +67,7 @@ def step_line(step: int, metrics: Mapping[str, float], domains: Sequence[str]) -
 class SignalWatch:
     """Notices the domains whose groups have long been all right or all wrong, whatever sampler draws them."""
 
-    def __init__(self, domains: Sequence[str], *, patience: int = 5) -> None:
+    def __init__(self, domains: Sequence[str], *, patience: int = PATIENCE) -> None:
         self._patience = patience
         self._quiet = dict.fromkeys(domains, 0)
         self._groups = {domain: Counter[str]() for domain in domains}
@@ -94,10 +95,6 @@ class SignalWatch:
                     "problems teach nothing as they are: add easier or harder ones, or look at its verifier's reasons"
                 )
         return found
-
-
-MISMATCH = 0.01
-"""KL(rollout || trainer), nats a token, from which the two are said to disagree; float32 gives 1e-9."""
 
 
 def mismatch_notice(step: int, metrics: Mapping[str, float]) -> str | None:
