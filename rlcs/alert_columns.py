@@ -1,11 +1,11 @@
-"""Rows of metrics as columns, and the windows over them that alerts are judged by.
+"""Metrics as columns, and the windows over them that alerts are judged by.
 
 Axis suffix: S steps, in order.
 """
 
 from bisect import insort
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,15 +13,45 @@ _COUNTED = "/groups_generated"
 _MODES = {"thinking", "nothink"}
 
 
-class Columns:
-    """Rows of metrics.jsonl by 0-based step; of rows of one step the last counts. A value that is absent or null is NaN."""
+class Log(Protocol):
+    """Metrics of a run as columns; `rlcs.dashboard.metric_log.MetricLog` is one that follows a file."""
+
+    @property
+    def steps_S(self) -> np.ndarray:
+        """int64 [S]: 0-based steps, ascending."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of all metrics that any step has."""
+
+    def column(self, name: str) -> np.ndarray | None:
+        """float64 [S], NaN where a step lacks the metric; None where all do."""
+
+
+class Rows:
+    """Parsed rows of metrics.jsonl as columns; of two rows of a step the later counts."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         by_step = {int(row["step"]): row for row in rows}
+        self.steps_S = np.array(sorted(by_step), np.int64)
         self._rows = [by_step[step] for step in sorted(by_step)]
-        self.steps = np.array(sorted(by_step), np.int64)
-        names = {name for row in self._rows for name in row if name.endswith(_COUNTED)}
-        self.domains = sorted({name.removesuffix(_COUNTED) for name in names} - _MODES)
+        self.names = sorted({name for row in self._rows for name in row})
+
+    def column(self, name: str) -> np.ndarray | None:
+        values = [row.get(name) for row in self._rows]
+        if not any(isinstance(value, int | float) for value in values):
+            return None
+        return np.array([value if isinstance(value, int | float) else np.nan for value in values], np.float64)
+
+
+class Columns:
+    """Columns of a log in which what no step has is NaN."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.steps = log.steps_S
+        counted = {name.removesuffix(_COUNTED) for name in log.names if name.endswith(_COUNTED)}
+        self.domains = sorted(counted - _MODES)
 
     @property
     def last(self) -> int:
@@ -30,12 +60,8 @@ class Columns:
 
     def of(self, name: str) -> np.ndarray:
         """float64 [S]."""
-        values = (row.get(name) for row in self._rows)
-        return np.array([value if isinstance(value, int | float) else np.nan for value in values], np.float64)
-
-    def null(self, name: str) -> np.ndarray:
-        """bool [S]: there, and null, which stands for what is not finite."""
-        return np.array([name in row and row[name] is None for row in self._rows], bool)
+        found = self._log.column(name)
+        return np.full(len(self.steps), np.nan) if found is None else found
 
     def sum(self, name: str, places: np.ndarray) -> float:
         return float(np.nansum(self.of(name)[places]))
@@ -79,11 +105,11 @@ def window_medians(values_S: np.ndarray, width: int) -> tuple[np.ndarray, np.nda
     of either.
     """
     recent_S, before_S = np.full(len(values_S), np.nan), np.full(len(values_S), np.nan)
+    if len(values_S) >= width:
+        recent_S[width - 1 :] = np.median(np.lib.stride_tricks.sliding_window_view(values_S, width), axis=1)
     past: list[float] = []
-    for place in range(width - 1, len(values_S)):
-        recent_S[place] = np.median(values_S[place - width + 1 : place + 1])
-        if place >= width:
-            insort(past, float(values_S[place - width]))
+    for place in range(width, len(values_S)):
+        insort(past, float(values_S[place - width]))
         if len(past) >= width:
             middle = len(past) // 2
             before_S[place] = past[middle] if len(past) % 2 else (past[middle - 1] + past[middle]) / 2

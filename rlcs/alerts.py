@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlcs.alert_columns import Columns, best_before, lower_bound, spells, window_means, window_medians, window_sums
+from rlcs.alert_columns import Columns, Log, best_before, lower_bound, spells, window_means, window_medians, window_sums
 
 Severity = Literal["error", "warning"]
 Row = Mapping[str, Any]
@@ -113,12 +113,12 @@ _SHARES = (
 )
 
 
-def alerts_of(rows: Sequence[Row], guard: Sequence[Row] = (), *, now: float | None = None) -> list[Alert]:
-    """Alerts of a run by step, of its `rows` of metrics.jsonl and the `guard`'s of alerts.jsonl.
+def alerts_of(log: Log, guard: Sequence[Row] = (), *, now: float | None = None) -> list[Alert]:
+    """Alerts of a run by step, of its metrics and the `guard`'s rows of alerts.jsonl.
 
     `now`, Unix seconds, asks whether the run has stalled as well; leave it out for a run that has ended.
     """
-    columns = Columns(rows)
+    columns = Columns(log)
     found = [*_accusations(guard, columns)]
     if len(columns.steps):
         for domain in columns.domains:
@@ -250,8 +250,7 @@ def _mismatch(columns: Columns) -> Iterator[Alert]:
 
 
 def _skipped(columns: Columns) -> Iterator[Alert]:
-    """Updates that were not finite; a loss of null is one that was made, and was not finite either."""
-    skipped_S = np.nan_to_num(columns.of("policy/skipped_updates")) + columns.null("policy/loss")
+    skipped_S = np.nan_to_num(columns.of("policy/skipped_updates"))
     for first, last in spells(skipped_S > 0, apart=PATIENCE):
         counts = skipped_S[first : last + 1]
         count, steps = float(counts.sum()), int((counts > 0).sum())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from rlcs.alert_columns import best_before, lower_bound, spells, window_means, window_medians, window_sums
+from rlcs.alert_columns import Rows, best_before, lower_bound, spells, window_means, window_medians, window_sums
 from rlcs.alerts import MISMATCH, PATIENCE, Alert, alerts_of
 
 GROUPS, GROUP_SIZE = 12, 8
@@ -39,16 +39,16 @@ def run(steps: int, change: Change = lambda step: {}, *, seed: int = 0) -> list[
 
 
 def only(rows: list[dict[str, Any]], guard: list[dict[str, Any]] | None = None) -> Alert:
-    (alert,) = alerts_of(rows, guard or [])
+    (alert,) = alerts_of(Rows(rows), guard or [])
     return alert
 
 
 def test_a_sound_run_is_told_nothing_of_in_three_thousand_steps() -> None:
-    assert alerts_of(run(3000), now=1000.0 + 3 * 3000) == []
+    assert alerts_of(Rows(run(3000)), now=1000.0 + 3 * 3000) == []
 
 
 def test_a_run_without_rows_has_no_alerts() -> None:
-    assert alerts_of([], now=1.0) == []
+    assert alerts_of(Rows([]), now=1.0) == []
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_what_has_passed_is_told_of_but_no_longer_active_and_what_came_back_soon
     alert = only(run(80, lambda step: {"ocr/abstained_fraction": 1.0} if step in (20, 21, 26) else {}))
     assert not alert.active
     assert alert.step == 20 and alert.last_step == 26 + PATIENCE - 1
-    later = alerts_of(run(80, lambda step: {"ocr/abstained_fraction": 1.0} if step in (20, 60) else {}))
+    later = alerts_of(Rows(run(80, lambda step: {"ocr/abstained_fraction": 1.0} if step in (20, 60) else {})))
     assert [one.step for one in later] == [20, 60]
 
 
 def test_format_errors_at_the_beginning_that_fall_are_no_alert() -> None:
-    assert alerts_of(run(60, lambda step: {"math/format_error_fraction": max(0.05, 0.45 - 0.02 * step)})) == []
+    assert alerts_of(Rows(run(60, lambda step: {"math/format_error_fraction": max(0.05, 0.45 - 0.02 * step)}))) == []
 
 
 def test_a_domain_without_a_mixed_group_is_told_of_from_the_fifth_step_on_that_drew_it() -> None:
@@ -95,14 +95,14 @@ def test_a_domain_without_a_mixed_group_is_told_of_from_the_fifth_step_on_that_d
         silent = {"ocr/mixed_fraction": 0.0, "ocr/groups/all-wrong": 10.0, "ocr/groups/all-right": 2.0}
         return {} if step < 4 else silent if step % 2 else {"ocr/mixed_fraction": None, "ocr/groups_generated": None}
 
-    assert alerts_of(run(12, change)) == []  # drawn in steps 5, 7, 9 and 11
+    assert alerts_of(Rows(run(12, change))) == []  # drawn in steps 5, 7, 9 and 11
     alert = only(run(14, change))
     assert (alert.step, alert.last_step, alert.domain, alert.kind) == (5, 13, "ocr", "no-signal")
     assert "in 5 steps (10 all-right, 50 all-wrong)" in alert.sentence
 
 
 def test_engine_and_trainer_disagree_from_the_trainers_own_threshold_on() -> None:
-    assert alerts_of(run(5, lambda step: {"policy/rollout_kl": 0.9 * MISMATCH, "policy/logprob_gap_mean": 0.3})) == []
+    assert alerts_of(Rows(run(5, lambda step: {"policy/rollout_kl": 0.9 * MISMATCH, "policy/logprob_gap_mean": 0.3}))) == []
     alert = only(run(5, lambda step: {"policy/rollout_kl": 1.1 * MISMATCH, "policy/logprob_gap_mean": 0.05}))
     assert (alert.domain, alert.kind, alert.severity) == (None, "mismatch", "warning")
     assert "KL 0.011 nats a token, mean gap 0.05" in alert.sentence and "disagree" in alert.sentence
@@ -112,11 +112,11 @@ def test_engine_and_trainer_disagree_from_the_trainers_own_threshold_on() -> Non
     assert gap.kind == "mismatch" and "KL" not in gap.sentence
 
 
-def test_skipped_updates_are_counted_and_a_loss_of_null_is_one() -> None:
+def test_skipped_updates_are_counted() -> None:
     alert = only(run(20, lambda step: {"policy/skipped_updates": 2.0} if step == 7 else {}))
     assert (alert.step, alert.last_step, alert.severity, alert.active) == (7, 7, "warning", False)
     assert alert.sentence.startswith("2 updates in 1 step ")
-    twice = only(run(9, lambda step: {7: {"policy/skipped_updates": 1.0}, 8: {"policy/loss": None}}.get(step, {})))
+    twice = only(run(9, lambda step: {"policy/skipped_updates": 1.0} if step > 6 else {}))
     assert (twice.severity, twice.active) == ("error", True)
 
 
@@ -129,13 +129,13 @@ def test_generation_at_half_its_speed_is_told_of_whatever_the_first_step_took() 
 def test_a_run_that_writes_nothing_any_more_has_stalled_unless_it_has_ended() -> None:
     rows = run(20)
     last = rows[-1]["time"]
-    assert alerts_of(rows, now=last + 50) == []
-    (alert,) = alerts_of(rows, now=last + 120)
+    assert alerts_of(Rows(rows), now=last + 50) == []
+    (alert,) = alerts_of(Rows(rows), now=last + 120)
     assert (alert.kind, alert.step) == ("stalled", 19)
     assert "nothing new for 2 min, where a step took 3 s" in alert.sentence
-    assert alerts_of(rows) == []
+    assert alerts_of(Rows(rows)) == []
     slow = [row | {"time": 600.0 * row["step"]} for row in rows]  # ten minutes a step
-    assert alerts_of(slow, now=slow[-1]["time"] + 3600) == []
+    assert alerts_of(Rows(slow), now=slow[-1]["time"] + 3600) == []
 
 
 def test_the_guards_accusations_come_with_their_own_sentences_and_stand() -> None:
@@ -149,23 +149,23 @@ def test_the_guards_accusations_come_with_their_own_sentences_and_stand() -> Non
         },
         {"step": 29, "updates": 30, "kind": "decline", "domain": "ocr", "sentence": "step 29: domain ocr declines"},
     ]
-    collapse, decline = alerts_of(run(40), said)
+    collapse, decline = alerts_of(Rows(run(40)), said)
     assert (collapse.step, collapse.last_step, collapse.severity, collapse.active) == (19, 39, "error", True)
     assert collapse.sentence == "reward collapse in domain math"
     assert decline.severity == "warning" and decline.sentence.startswith("domain ocr declines; ")
-    assert [one.domain for one in alerts_of([], said)] == ["math", "ocr"]
+    assert [one.domain for one in alerts_of(Rows([]), said)] == ["math", "ocr"]
 
 
 def test_of_two_rows_of_a_step_the_later_counts_and_their_order_does_not() -> None:
     rows = run(20, lambda step: {"policy/skipped_updates": 1.0})
     mended = run(20)
-    assert alerts_of([*rows, *mended[::-1]]) == alerts_of(mended)
+    assert alerts_of(Rows([*rows, *mended[::-1]])) == alerts_of(Rows(mended))
 
 
 def test_modes_are_no_domains() -> None:
     rows = [{name.replace("math/", "thinking/"): value for name, value in row.items()} for row in run(9)]
     silent = [row | {"thinking/mixed_fraction": 0.0} for row in rows]
-    assert alerts_of(silent) == []
+    assert alerts_of(Rows(silent)) == []
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 5, 9, 10, 37])
