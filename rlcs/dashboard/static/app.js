@@ -1,0 +1,144 @@
+// The page's frame: which run, which page, what the keys do, and news of what the run has written.
+
+import { el, replace } from "./dom.js";
+import { exported, follow, get } from "./data.js";
+import { redrawAll } from "./charts.js";
+import { PAGES, href, place } from "./place.js";
+import { ago, plural } from "./format.js";
+import { bindKeys } from "./keys.js";
+import { showOverview } from "./overview.js";
+import { showDifficulty } from "./difficulty.js";
+import { showProblems } from "./problems.js";
+import { showRollouts } from "./rollouts.js";
+import { showCompare } from "./compare.js";
+
+const SHOW = { overview: showOverview, difficulty: showDifficulty, problems: showProblems, rollouts: showRollouts, compare: showCompare };
+const main = document.getElementById("main");
+const chooser = document.getElementById("run");
+let runs = [];
+let connected = false;
+let shown = { key: null, page: null, leave: new AbortController() };
+
+export function runNow() {
+  return runs.find((run) => run.name === place().query.run) ?? runs[0];
+}
+
+function sayTrouble(error) {
+  if (error.name === "AbortError") return;
+  let box = main.querySelector(":scope > .error");
+  if (!box) main.prepend((box = el("p", { class: "error", role: "alert" })));
+  replace(box, error.message);
+}
+
+// Runs what a page asks for; what went wrong is said at the page's head and taken away by the next success.
+async function attempt(work) {
+  try {
+    await work();
+    main.querySelector(":scope > .error")?.remove();
+  } catch (error) {
+    sayTrouble(error);
+    if (!(error.message ?? "").startsWith("The server") && error.name !== "AbortError") console.warn(error);
+  }
+}
+
+function sayState() {
+  const run = runNow();
+  const live = document.getElementById("live");
+  if (!run) return;
+  const step = run.step === null ? "no step yet" : `step ${run.step + 1}${run.steps ? ` of ${run.steps}` : ""}`;
+  live.className = `live ${exported ? "" : connected ? (run.status === "running" ? "on" : "") : "lost"}`;
+  const when = exported ? `exported ${exported.made ?? ""}` : connected ? `${run.status}, written ${ago(run.updated)}` : "server lost";
+  replace(live, `${step} · ${when}`);
+  live.title = run.path ?? "";
+}
+
+function sayPlace() {
+  const { page } = place();
+  const run = runNow();
+  const links = PAGES.map((name) =>
+    el("a", { href: href(name, { run: run?.name }), "aria-current": name === page ? "page" : null }, name[0].toUpperCase() + name.slice(1)),
+  );
+  replace(document.getElementById("pages"), links);
+  replace(chooser, runs.map((one) => el("option", { value: one.name, selected: one.name === run?.name }, one.name)));
+  chooser.parentElement.hidden = runs.length < 2;
+  document.title = `${run ? `${run.name} · ` : ""}${page} · rlcs`;
+}
+
+async function show() {
+  const { page, parts, query } = place();
+  const run = runNow();
+  sayPlace();
+  sayState();
+  if (!run) return replace(main, el("p", { class: "note" }, "No run is served."));
+  const key = `${page}|${run.name}|${run.generation}`;
+  if (shown.key === key && shown.page?.update) return attempt(() => shown.page.update(query, parts));
+  shown.leave.abort();
+  const leave = new AbortController();
+  shown = { key, page: null, leave };
+  const body = el("div", { class: `page ${page}` });
+  replace(main, body);
+  await attempt(async () => {
+    const opened = await SHOW[page]({ body, run, runs, query, parts, signal: leave.signal, attempt });
+    if (shown.leave === leave) shown.page = opened;
+    if (shown.leave === leave && JSON.stringify(place()) !== JSON.stringify({ page, parts, query })) await show();
+  });
+}
+
+let waiting = null;
+function hear(news) {
+  const before = runNow();
+  runs = news;
+  const run = runNow();
+  sayState();
+  if (!run || !before) return show();
+  if (run.generation !== before.generation || run.name !== before.name) return show();
+  if (waiting) return;
+  // A run may write often; the page follows at its own pace.
+  waiting = setTimeout(() => {
+    waiting = null;
+    if (shown.page?.refresh && !document.hidden) attempt(() => shown.page.refresh(runNow(), runs));
+  }, 700);
+}
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  const sign = { light: "☀ light", dark: "☾ dark" }[theme] ?? "◐ auto";
+  replace(document.getElementById("theme"), sign);
+  redrawAll();
+}
+
+function theme() {
+  return localStorage.getItem("rlcs-theme");
+}
+
+async function start() {
+  setTheme(theme());
+  document.getElementById("theme").addEventListener("click", () => {
+    const next = { light: "dark", dark: null }[theme()] ?? (theme() === null ? "light" : null);
+    if (next) localStorage.setItem("rlcs-theme", next);
+    else localStorage.removeItem("rlcs-theme");
+    setTheme(next);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+  document.getElementById("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+  });
+  chooser.addEventListener("change", () => (location.hash = href(place().page, { run: chooser.value })));
+  bindKeys({ current: () => shown.page, pages: PAGES.map((page) => () => (location.hash = href(page, { run: runNow()?.name }))) });
+  window.addEventListener("hashchange", show);
+  document.addEventListener("visibilitychange", () => !document.hidden && shown.page?.refresh && attempt(() => shown.page.refresh(runNow(), runs)));
+  await attempt(async () => {
+    runs = (await get("/api/runs")).runs;
+    await show();
+  });
+  follow(hear, (on) => {
+    connected = on;
+    sayState();
+  });
+  setInterval(sayState, 5000);
+  document.documentElement.dataset.ready = plural(runs.length, "run");
+}
+
+start();

@@ -1,0 +1,147 @@
+// Plotly charts in the page's colours. Okabe and Ito's palette; every series has a dash or a marker of its own as well.
+
+import { el, replace } from "./dom.js";
+
+const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333"];
+const DARK = ["#56B4E9", "#E69F00", "#2FBF93", "#CC79A7", "#F0E442", "#D55E00", "#CCCCCC"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+const MARKERS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star"];
+const drawn = new Map();
+
+export function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+// Colour, dash and marker of the series at `place` in its legend.
+export function mark(place) {
+  const palette = isDark() ? DARK : LIGHT;
+  return {
+    color: palette[place % palette.length],
+    dash: DASHES[place % DASHES.length],
+    symbol: MARKERS[place % MARKERS.length],
+  };
+}
+
+export function translucent(colour, opacity) {
+  const value = Number.parseInt(colour.slice(1), 16);
+  return `rgba(${value >> 16},${(value >> 8) & 255},${value & 255},${opacity})`;
+}
+
+// Plotly reads markup in its labels; names from files must not be any.
+export function label(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+function colourOf(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+export const ink = () => ({ text: colourOf("--text"), muted: colourOf("--muted"), line: colourOf("--line"), card: colourOf("--card") });
+
+function merged(base, more) {
+  const out = { ...base };
+  for (const [name, value] of Object.entries(more)) {
+    const both = value && base[name] && typeof value === "object" && typeof base[name] === "object" && !Array.isArray(value);
+    out[name] = both ? merged(base[name], value) : value;
+  }
+  return out;
+}
+
+function layoutOf(layout) {
+  const { text, muted, line, card } = ink();
+  const axis = {
+    gridcolor: line, linecolor: line, zeroline: false, tickcolor: line, automargin: true, fixedrange: matchMedia("(pointer: coarse)").matches,
+    tickfont: { color: muted }, title: { font: { color: muted, size: 11 }, standoff: 6 },
+  };
+  const base = {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, margin: { l: 40, r: 10, t: 6, b: 30 },
+    font: { family: "system-ui, sans-serif", size: 11, color: text }, hoverlabel: { bgcolor: card, bordercolor: line, font: { color: text } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } }, hovermode: "closest",
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", uirevision: "keep",
+  };
+  const out = merged(base, layout);
+  for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))])) {
+    const given = layout[name] ?? {};
+    out[name] = merged(axis, typeof given.title === "string" ? { ...given, title: { text: given.title } } : given);
+  }
+  return out;
+}
+
+const plotly = () =>
+  new Promise((resolve, reject) => {
+    if (window.Plotly) return resolve(window.Plotly);
+    const script = document.getElementById("plotly");
+    script.addEventListener("load", () => resolve(window.Plotly), { once: true });
+    script.addEventListener("error", () => reject(new Error("Plotly's script did not load")), { once: true });
+  });
+
+async function paint(node) {
+  const { traces, layout, select } = drawn.get(node);
+  const library = await plotly();
+  if (!node.isConnected || drawn.get(node)?.traces !== traces) return;
+  const first = !node.dataset.drawn;
+  await library.react(node, traces(), layoutOf(layout()), { displayModeBar: false, responsive: true, doubleClick: "reset" });
+  node.dataset.drawn = "yes";
+  if (first) node.on("plotly_click", (event) => drawn.get(node)?.select?.(event.points[0], event.points));
+  node.classList.toggle("clickable", Boolean(select));
+}
+
+// `traces` and `layout` are functions, called again when the colours change. `select(point)` hears of a click.
+export function draw(node, traces, layout = () => ({}), select = null) {
+  drawn.set(node, { traces, layout, select });
+  return paint(node);
+}
+
+export function redrawAll() {
+  for (const node of drawn.keys()) {
+    if (node.isConnected) paint(node);
+    else drawn.delete(node);
+  }
+}
+
+// A line with its interval as a band behind it.
+export function band(name, x, low, high, colour, more = {}) {
+  const edge = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, legendgroup: name, ...more };
+  return [
+    { ...edge, y: low },
+    { ...edge, y: high, fill: "tonexty", fillcolor: translucent(colour, 0.16) },
+  ];
+}
+
+// A titled chart that can be read as a table as well: {node, plot, say, draw}. `table()` -> {head: [...], rows: [[cell]]}.
+export function chartCard(title, { note = "", tall = false, wide = false } = {}) {
+  const plot = el("div", { class: tall ? "plot tall" : "plot", role: "img", "aria-label": title });
+  const table = el("div", { class: "chart-table", hidden: true, tabindex: "0" });
+  const remark = el("p", { class: "remark" }, note);
+  const toggle = el("button", { type: "button", class: "quiet small", "aria-pressed": "false" }, "table");
+  let rowsOf = null;
+  const showTable = () => {
+    const { head, rows } = rowsOf();
+    replace(
+      table,
+      el("table", {}, el("thead", {}, el("tr", {}, head.map((cell) => el("th", { scope: "col" }, cell)))),
+        el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell)))))),
+    );
+  };
+  toggle.addEventListener("click", () => {
+    const on = table.hidden;
+    table.hidden = !on;
+    plot.hidden = on;
+    toggle.setAttribute("aria-pressed", String(on));
+    if (on) showTable();
+    else redrawAll();
+  });
+  const node = el("section", { class: wide ? "card wide" : "card" }, el("header", {}, el("h2", {}, title), toggle), remark, plot, table);
+  return {
+    node,
+    plot,
+    say: (text) => replace(remark, text),
+    draw(traces, layout, { select = null, table: rows = null } = {}) {
+      rowsOf = rows;
+      toggle.hidden = rows === null;
+      if (!table.hidden && rows) showTable();
+      return draw(plot, traces, layout, select);
+    },
+  };
+}
