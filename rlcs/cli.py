@@ -113,6 +113,19 @@ def serve(
     run_serve(source, overrides or [], host=host, port=port, share=share, ready=lambda at: _say(f"serving {source} at {at}"))
 
 
+@app.command()
+def dashboard(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories of `rlcs rl`, of either engine")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0: a free one")] = 8500,
+    no_open: Annotated[bool, typer.Option("--no-open", help="do not open a browser")] = False,
+) -> None:
+    """A web page over live or finished runs: learning, difficulty, problems, rollouts (docs/dashboard.md)."""
+    _require_dashboard()
+    from rlcs.dashboard.serve import serve_dashboard
+
+    serve_dashboard(runs, port=port, open_browser=not no_open, ready=lambda at: _say(f"dashboard at {at} (Ctrl-C ends it)"))
+
+
 @app.command("eval")
 def evaluate(
     config: ConfigFile,
@@ -335,6 +348,17 @@ def audit(
         audits.print_report(found, Console())
     if not found.sound:
         raise typer.Exit(1)
+
+
+def _require_dashboard() -> None:
+    """Raises ModuleNotFoundError where the dashboard's libraries are not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("starlette", "uvicorn", "plotly", "duckdb") if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"rlcs dashboard needs {', '.join(missing)}; install them with: pip install 'rlcs[dashboard]'"
+        )
 
 
 def _hide_loading_bars() -> None:
