@@ -122,7 +122,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                     warn(notice)
 
             with clock("log"):
-                table = rollout_table(rollouts, fates, advantages_PG, step)
+                table = rollout_table(rollouts, fates, advantages_PG, step, tokens=config.log_tokens)
                 run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
                 if step % config.difficulty_every == 0 or last:
                     beliefs = difficulty_table(problems, {"thinking": thinking_N, **sampler.snapshot()}, step)

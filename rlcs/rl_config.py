@@ -225,6 +225,8 @@ class RlConfig(_Section):
     """Latest checkpoints kept."""
     difficulty_every: int = Field(default=5, ge=1)
     """Steps between files of the sampler's beliefs."""
+    log_tokens: bool = True
+    """Keep token ids, log-probabilities and which were forced beside every response in rollouts/: two to five bytes a token."""
     table_every: int = Field(default=10, ge=0)
     """Steps between console tables of a few rollouts; 0 shows none."""
     loggers: list[Literal["tensorboard"]] = ["tensorboard"]

@@ -145,9 +145,11 @@ def step_metrics(rollouts: ScoredRollouts, fates: Sequence[str]) -> dict[str, fl
     return metrics
 
 
-def rollout_table(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG: np.ndarray, step: int) -> pa.Table:
+def rollout_table(
+    rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG: np.ndarray, step: int, *, tokens: bool = True
+) -> pa.Table:
     """One row a sample, groups in order: rollouts/step=NNNNNN.parquet. `advantage` is null where the group was not
-    trained on.
+    trained on. `tokens` adds columns with the lists of `TOKENS`.
     """
     rows = []
     for p, (problem, prompt) in enumerate(zip(rollouts.problems, rollouts.prompts, strict=True)):
@@ -179,7 +181,27 @@ def rollout_table(rollouts: ScoredRollouts, fates: Sequence[str], advantages_PG:
                     "weight_version": completion.weight_version,
                 }
             )
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    return _with_tokens(table, rollouts) if tokens else table
+
+
+TOKENS = {"token_ids": pa.int32(), "token_logprobs": pa.float32(), "token_forced": pa.bool_()}
+"""Columns of lists over a response's tokens, as `rollout.engine.Completion` has them, and the type of their elements."""
+
+
+def _with_tokens(table: pa.Table, rollouts: ScoredRollouts) -> pa.Table:
+    """Laid end to end, which is how Arrow keeps lists: nothing is done token by token."""
+    completions = [completion for group in rollouts.completions for completion in group]
+    starts_B = np.cumsum([0, *(len(one.token_ids) for one in completions)])
+    parts = {
+        "token_ids": [one.token_ids for one in completions],
+        "token_logprobs": [one.logprobs for one in completions],
+        "token_forced": [one.forced for one in completions],
+    }
+    for name, of_element in TOKENS.items():
+        tokens_T = pa.array(np.concatenate(parts[name]), of_element)
+        table = table.append_column(name, pa.ListArray.from_arrays(pa.array(starts_B, pa.int32()), tokens_T))
+    return table
 
 
 _SCHEMA = pa.schema(
@@ -248,7 +270,21 @@ def console_table(rollouts: ScoredRollouts, fates: Sequence[str], step: int, *, 
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """The table as a zstd-compressed parquet file."""
+    """The table as a zstd-compressed parquet file.
+
+    Hardly two log-probabilities are equal: a dictionary of them takes a quarter more room and ten times as long as their bytes
+    laid out by place.
+    """
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    floats = [
+        field.name for field in table.schema if pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type)
+    ]
+    others = [field for field in table.schema if field.name not in floats]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=[f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in others],
+        use_byte_stream_split=[f"{name}.list.element" for name in floats],
+    )
     return sink.getvalue()

@@ -17,7 +17,8 @@ FIXED = {
 }
 """Settings that a run keeps when it is resumed, beside the options of its sampler: its saved state was made under them."""
 FREE = {
-    *("out", "problems", "heldout", "save_every", "keep_checkpoints", "difficulty_every", "table_every", "loggers"),
+    *("out", "problems", "heldout", "save_every", "keep_checkpoints", "difficulty_every", "log_tokens"),
+    *("table_every", "loggers"),
     *("verifier_workers", "vllm", "verl"),
 }
 """Settings that change nothing of what is computed; of the problem files the contents are compared."""

@@ -136,6 +136,7 @@ OURS: dict[str, str] = {
     "heldout.every_rollouts": "trainer",
     "heldout.max_per_domain": "dataset",
     "difficulty_every": "run log",
+    "log_tokens": "run log",
     "table_every": "run log",
     "loggers": "run log",
     "verl.overrides": "the command itself",

@@ -60,7 +60,7 @@ class RunLog:
         config = self._config
         with clock("log"):
             advantages_PG = advantages_of(rollouts, fates, config)
-            table = rollout_table(rollouts, fates, advantages_PG, step)
+            table = rollout_table(rollouts, fates, advantages_PG, step, tokens=config.log_tokens)
             self.run.atomic_write(f"rollouts/step={step:06d}.parquet", parquet_bytes(table))
             if step % config.difficulty_every == 0 or last:
                 self._beliefs(step, curriculum)

@@ -16,7 +16,7 @@ from rlcs.problems import Problem
 from rlcs.progress import SignalWatch, mismatch_notice
 from rlcs.rl import advantages_of, build_sampler, train_samples
 from rlcs.rl_config import DifficultyConfig, RlConfig
-from rlcs.rollout_log import console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
+from rlcs.rollout_log import TOKENS, console_table, difficulty_table, parquet_bytes, rollout_table, step_metrics
 from rlcs.samplers import SAMPLERS, CurriculumSampler, options
 from rlcs.scoring import PendingScores, ScoredRollouts, group_fates, score_rollouts, scoring_pool
 from rollout.encoded import Encoded, Prompt
@@ -179,6 +179,36 @@ def test_rollout_table_keeps_unknown_rewards_null_and_shows_the_fate(tmp_path: P
     assert rows[4]["advantage"] is None and rows[4]["fate"] == "all-right"
     assert rows[3]["forced_tokens"] == 1 and rows[3]["tokens"] == 4 and rows[3]["mean_logprob"] == pytest.approx(-0.5)
     assert rows[0]["question"] == "What is [b]0[/b]?" and rows[0]["step"] == 7 and rows[0]["weight_version"] == 3
+
+
+def test_a_rollout_row_has_every_token_of_its_response_with_log_probability_and_whether_it_was_forced(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    groups = [
+        [
+            Completion(
+                rng.integers(0, 150_000, length).astype(np.int32),
+                -rng.random(length).astype(np.float32),
+                rng.random(length) < 0.5,
+                "stop",
+                "x",
+                0,
+            )
+            for length in lengths
+        ]
+        for lengths in ([3, 0, 500], [1, 2, 0])
+    ]
+    step = ScoredRollouts(
+        np.arange(2), STEP.problems[:2], STEP.prompts[:2], groups, [[RIGHT, WRONG, RIGHT], [WRONG, RIGHT, WRONG]]
+    )
+    table = rollout_table(step, ["trained"] * 2, np.zeros((2, 3)), 0)
+    (tmp_path / "t.parquet").write_bytes(parquet_bytes(table))
+    read = pq.read_table(tmp_path / "t.parquet")
+    for row, one in zip(read.to_pylist(), [one for group in groups for one in group], strict=True):
+        assert row["token_ids"] == one.token_ids.tolist()
+        assert row["token_logprobs"] == one.logprobs.tolist()  # to the last bit
+        assert row["token_forced"] == one.forced.tolist()
+    without = rollout_table(step, ["trained"] * 2, np.zeros((2, 3)), 0, tokens=False)
+    assert read.drop_columns(list(TOKENS)).equals(without)
 
 
 def test_difficulty_table_has_a_row_for_every_problem(sampler: CurriculumSampler) -> None:
