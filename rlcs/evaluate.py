@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rlcs.engines import build_engine, sampling_of
 from rlcs.eval_config import EvalConfig
@@ -27,7 +26,7 @@ from rollout.chat import ChatRenderer
 from rollout.engine import Engine, ThinkingBudget
 from rollout.messages import parts_of
 from sft.checkpoint import resolve_model
-from sft.progress import ESTIMATE_SECONDS
+from sft.progress import step_bar
 from sft.rundir import RunDir
 
 
@@ -84,7 +83,7 @@ def run_eval(
 
     rows: list[dict[str, Any]] = []
     total = len(problems) * len(config.modes) * sum(n for n, _ in passes)
-    with nullcontext() if serving else closing(engine), pool, _bar(console) as bar:
+    with nullcontext() if serving else closing(engine), pool, step_bar(console) as bar:
         task = bar.add_task("eval", total=total)
         for mode in config.modes:
             generator = torch.Generator().manual_seed(zlib.crc32(f"{config.seed}/{mode}".encode()))
@@ -210,10 +209,3 @@ def media_of(problem: Problem) -> list[str]:
 
 def _chunks(problems: Sequence[Problem], size: int) -> list[Sequence[Problem]]:
     return [problems[start : start + size] for start in range(0, len(problems), size)]
-
-
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
-    return Progress(
-        *columns, TimeRemainingColumn(elapsed_when_finished=False), console=console, speed_estimate_period=ESTIMATE_SECONDS
-    )

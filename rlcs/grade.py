@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rlcs.engines import build_engine, sampling_of
 from rlcs.grade_batches import Batch, batches_of
@@ -26,6 +25,7 @@ from rlcs.scoring import ScoredRollouts, score_rollouts, scoring_pool
 from rollout.chat import ChatRenderer
 from rollout.engine import ThinkingBudget
 from sft.checkpoint import resolve_model
+from sft.progress import step_bar
 
 
 def run_grade(config: GradeConfig, *, resume: bool = False, console: Console | None = None) -> Path:
@@ -87,7 +87,7 @@ def _generate(
     budget = ThinkingBudget(config.think_tokens, config.answer_tokens)
     sizes = [len(batch.problems) * config.samples for batch in batches]
     tokens = 0
-    with closing(engine), pool, _bar(console) as bar:
+    with closing(engine), pool, step_bar(console) as bar:
         task = bar.add_task("grade", total=sum(sizes), completed=sum(sizes[index] for index in done))
         for index, batch in enumerate(batches):
             if index in done:
@@ -141,9 +141,3 @@ def _rate(done: Mapping[int, Counts]) -> float:
     """Share of right responses so far."""
     found = [counts for batch in done.values() for counts in batch.values()]
     return sum(right for right, _, _ in found) / max(1, sum(k for _, k, _ in found))
-
-
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
-    # A batch of a large model may take minutes; over rich's half minute there would be no speed to tell the rest from.
-    return Progress(*columns, TimeRemainingColumn(elapsed_when_finished=False), console=console, speed_estimate_period=3600.0)

@@ -45,7 +45,7 @@ ESTIMATE_SECONDS = 3600.0
 
 
 def step_bar(console: Console) -> Progress:
-    """The bar of a run, SFT's or RL's: what it does, how far it is, time spent, time left."""
+    """The bar of whatever takes long, with the task's description first: how far it is, time spent, time left."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
