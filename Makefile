@@ -58,10 +58,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/biome check --error-on-warnings
 
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write
 
 # Coverage-guided fuzzing of every parser and of `score`, RUNS inputs each; new inputs go to runs/fuzz (docs/fuzzing.md).
 RUNS ?= 5000

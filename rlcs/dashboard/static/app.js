@@ -1,18 +1,24 @@
 // The page's frame: which run, which page, what the keys do, and news of what the run has written.
 
-import { el, replace } from "./dom.js";
-import { exported, follow, get } from "./data.js";
 import { redrawAll } from "./charts.js";
-import { PAGES, href, place } from "./place.js";
+import { showCompare } from "./compare.js";
+import { exported, follow, get } from "./data.js";
+import { showDifficulty } from "./difficulty.js";
+import { el, replace } from "./dom.js";
 import { ago, plural } from "./format.js";
 import { bindKeys } from "./keys.js";
 import { showOverview } from "./overview.js";
-import { showDifficulty } from "./difficulty.js";
+import { go, href, PAGES, place } from "./place.js";
 import { showProblems } from "./problems.js";
 import { showRollouts } from "./rollouts.js";
-import { showCompare } from "./compare.js";
 
-const SHOW = { overview: showOverview, difficulty: showDifficulty, problems: showProblems, rollouts: showRollouts, compare: showCompare };
+const SHOW = {
+  overview: showOverview,
+  difficulty: showDifficulty,
+  problems: showProblems,
+  rollouts: showRollouts,
+  compare: showCompare,
+};
 const main = document.getElementById("main");
 const chooser = document.getElementById("run");
 let runs = [];
@@ -26,7 +32,10 @@ export function runNow() {
 function sayTrouble(error) {
   if (error.name === "AbortError") return;
   let box = main.querySelector(":scope > .error");
-  if (!box) main.prepend((box = el("p", { class: "error", role: "alert" })));
+  if (!box) {
+    box = el("p", { class: "error", role: "alert" });
+    main.prepend(box);
+  }
   replace(box, error.message);
 }
 
@@ -47,7 +56,11 @@ function sayState() {
   if (!run) return;
   const step = run.step === null ? "no step yet" : `step ${run.step + 1}${run.steps ? ` of ${run.steps}` : ""}`;
   live.className = `live ${exported ? "" : connected ? (run.status === "running" ? "on" : "") : "lost"}`;
-  const when = exported ? `exported ${exported.made ?? ""}` : connected ? `${run.status}, written ${ago(run.updated)}` : "server lost";
+  const when = exported
+    ? `exported ${exported.made ?? ""}`
+    : connected
+      ? `${run.status}, written ${ago(run.updated)}`
+      : "server lost";
   replace(live, `${step} · ${when}`);
   live.title = run.path ?? "";
 }
@@ -56,10 +69,17 @@ function sayPlace() {
   const { page } = place();
   const run = runNow();
   const links = PAGES.map((name) =>
-    el("a", { href: href(name, { run: run?.name }), "aria-current": name === page ? "page" : null }, name[0].toUpperCase() + name.slice(1)),
+    el(
+      "a",
+      { href: href(name, { run: run?.name }), "aria-current": name === page ? "page" : null },
+      name[0].toUpperCase() + name.slice(1),
+    ),
   );
   replace(document.getElementById("pages"), links);
-  replace(chooser, runs.map((one) => el("option", { value: one.name, selected: one.name === run?.name }, one.name)));
+  replace(
+    chooser,
+    runs.map((one) => el("option", { value: one.name, selected: one.name === run?.name }, one.name)),
+  );
   chooser.parentElement.hidden = runs.length < 2;
   document.title = `${run ? `${run.name} · ` : ""}${page} · rlcs`;
 }
@@ -67,6 +87,7 @@ function sayPlace() {
 async function show() {
   const { page, parts, query } = place();
   const run = runNow();
+  delete document.documentElement.dataset.drawn;
   sayPlace();
   sayState();
   if (!run) return replace(main, el("p", { class: "note" }, "No run is served."));
@@ -91,12 +112,15 @@ function hear(news) {
   const run = runNow();
   sayState();
   if (!run || !before) return show();
+  if (run.status === "gone")
+    return sayTrouble(new Error(`The server finds no run at ${run.path} any more; what is shown here was read before.`));
   if (run.generation !== before.generation || run.name !== before.name) return show();
   if (waiting) return;
   // A run may write often; the page follows at its own pace.
   waiting = setTimeout(() => {
     waiting = null;
-    if (shown.page?.refresh && !document.hidden) attempt(() => shown.page.refresh(runNow(), runs));
+    if (!shown.page) show();
+    else if (shown.page.refresh && !document.hidden) attempt(() => shown.page.refresh(runNow(), runs));
   }, 700);
 }
 
@@ -125,10 +149,16 @@ async function start() {
     event.preventDefault();
     main.focus();
   });
-  chooser.addEventListener("change", () => (location.hash = href(place().page, { run: chooser.value })));
-  bindKeys({ current: () => shown.page, pages: PAGES.map((page) => () => (location.hash = href(page, { run: runNow()?.name }))) });
+  chooser.addEventListener("change", () => go(place().page, { run: chooser.value }));
+  bindKeys({
+    current: () => shown.page,
+    pages: PAGES.map((page) => () => go(page, { run: runNow()?.name })),
+  });
   window.addEventListener("hashchange", show);
-  document.addEventListener("visibilitychange", () => !document.hidden && shown.page?.refresh && attempt(() => shown.page.refresh(runNow(), runs)));
+  document.addEventListener(
+    "visibilitychange",
+    () => !document.hidden && shown.page?.refresh && attempt(() => shown.page.refresh(runNow(), runs)),
+  );
   await attempt(async () => {
     runs = (await get("/api/runs")).runs;
     await show();

@@ -37,7 +37,12 @@ function colourOf(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-export const ink = () => ({ text: colourOf("--text"), muted: colourOf("--muted"), line: colourOf("--line"), card: colourOf("--card") });
+export const ink = () => ({
+  text: colourOf("--text"),
+  muted: colourOf("--muted"),
+  line: colourOf("--line"),
+  card: colourOf("--card"),
+});
 
 function merged(base, more) {
   const out = { ...base };
@@ -51,14 +56,26 @@ function merged(base, more) {
 function layoutOf(layout) {
   const { text, muted, line, card } = ink();
   const axis = {
-    gridcolor: line, linecolor: line, zeroline: false, tickcolor: line, automargin: true, fixedrange: matchMedia("(pointer: coarse)").matches,
-    tickfont: { color: muted }, title: { font: { color: muted, size: 11 }, standoff: 6 },
+    gridcolor: line,
+    linecolor: line,
+    zeroline: false,
+    tickcolor: line,
+    automargin: true,
+    fixedrange: matchMedia("(pointer: coarse)").matches,
+    tickfont: { color: muted },
+    title: { font: { color: muted, size: 11 }, standoff: 6 },
   };
   const base = {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, margin: { l: 40, r: 10, t: 6, b: 30 },
-    font: { family: "system-ui, sans-serif", size: 11, color: text }, hoverlabel: { bgcolor: card, bordercolor: line, font: { color: text } },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } }, hovermode: "closest",
-    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", uirevision: "keep",
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    autosize: true,
+    margin: { l: 40, r: 10, t: 6, b: 30 },
+    font: { family: "system-ui, sans-serif", size: 11, color: text },
+    hoverlabel: { bgcolor: card, bordercolor: line, font: { color: text } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
+    hovermode: "closest",
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    uirevision: "keep",
   };
   const out = merged(base, layout);
   for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))])) {
@@ -120,8 +137,30 @@ export function chartCard(title, { note = "", tall = false, wide = false } = {})
     const { head, rows } = rowsOf();
     replace(
       table,
-      el("table", {}, el("thead", {}, el("tr", {}, head.map((cell) => el("th", { scope: "col" }, cell)))),
-        el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell)))))),
+      el(
+        "table",
+        {},
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            head.map((cell) => el("th", { scope: "col" }, cell)),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          rows.map((row) =>
+            el(
+              "tr",
+              {},
+              row.map((cell) => el("td", {}, cell)),
+            ),
+          ),
+        ),
+      ),
     );
   };
   toggle.addEventListener("click", () => {
@@ -132,7 +171,14 @@ export function chartCard(title, { note = "", tall = false, wide = false } = {})
     if (on) showTable();
     else redrawAll();
   });
-  const node = el("section", { class: wide ? "card wide" : "card" }, el("header", {}, el("h2", {}, title), toggle), remark, plot, table);
+  const node = el(
+    "section",
+    { class: wide ? "card wide" : "card" },
+    el("header", {}, el("h2", {}, title), toggle),
+    remark,
+    plot,
+    table,
+  );
   return {
     node,
     plot,

@@ -1,12 +1,16 @@
 // Where the numbers come from: the server's JSON, or what `rlcs dashboard --export` put into this file.
 
+import { NONE } from "./filters.js";
+
 const inline = document.getElementById("rlcs-export");
 export const exported = inline ? JSON.parse(inline.textContent) : null;
 
 // "/api/x?b=1&a=2" with the keys in order; empty values are left out.
 export function address(path, query = {}) {
   const kept = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  const pairs = kept.map(([name, value]) => [name, String(value)]).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const pairs = kept
+    .map(([name, value]) => [name, value === NONE ? "" : String(value)])
+    .sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const search = new URLSearchParams(pairs).toString();
   return search ? `${path}?${search}` : path;
 }
@@ -16,7 +20,8 @@ export async function get(path, query = {}, signal = undefined) {
   const at = address(path, query);
   if (exported) {
     const found = exported.responses[at];
-    if (found === undefined) throw new Error("This file holds no such view: it is an export. Serve the run with `rlcs dashboard` to see it.");
+    if (found === undefined)
+      throw new Error("This file holds no such view: it is an export. Serve the run with `rlcs dashboard` to see it.");
     return found;
   }
   let response;

@@ -1,156 +1,54 @@
 // How hard the problems are now: what the sampler believes, how that moved, and whether it is right.
 
-import { el, replace } from "./dom.js";
+import { chartCard } from "./charts.js";
 import { get, runPath } from "./data.js";
-import { chartCard, ink, label, mark } from "./charts.js";
+import { drawClasses, drawFlow, drawHeat, drawLines, drawOffline, drawReliability } from "./difficulty_charts.js";
+import { el, replace } from "./dom.js";
 import { choice } from "./filters.js";
-import { go, href, refine } from "./place.js";
-import { fixed, percent, plural, points, whole } from "./format.js";
-
-export const CLASS_COLOURS = {
-  "too hard": ["#D55E00", "\\"], moderate: ["#009E73", ""], mastered: ["#56B4E9", "/"], deferred: ["#E69F00", "x"],
-  due: ["#B8A800", "."], resting: ["#CC79A7", "-"], retired: ["#0072B2", "|"],
-};
-const classColour = (name) => CLASS_COLOURS[name] ?? ["#888888", "+"];
-
-function drawHeat(card, data, query) {
-  const edges = Array.from({ length: data.bins }, (_, index) => (index + 0.5) / data.bins);
-  const shares = edges.map((_, bin) => data.count.map((counts, at) => counts[bin] / Math.max(1, data.problems[at])));
-  const ticks = [0.01, 0.05, 0.2, 0.5, 1];
-  const columns = data.step.map(String);
-  card.say(
-    data.step.length
-      ? `Share of ${plural(data.problems.at(-1), "problem")} by the mean of the posterior${data.window ? `; between the dashed lines lies the window ${data.window[0]} to ${data.window[1]}` : ""}. Shade: root of the share.`
-      : "No snapshot of the difficulties yet.",
-  );
-  const traces = () => [
-    {
-      type: "heatmap", x: columns, y: edges, z: shares.map((row) => row.map((share) => Math.sqrt(share))), customdata: shares, zmin: 0, zmax: 1, colorscale: "Cividis", xgap: 1,
-      colorbar: { tickvals: ticks.map(Math.sqrt), ticktext: ticks.map((share) => percent(share)), thickness: 10, outlinewidth: 0, len: 1 },
-      hovertemplate: "step %{x}, pass rate near %{y:.3f}: %{customdata:.1%} of the problems<extra></extra>",
-    },
-    { x: columns, y: data.mean, mode: "lines+markers", line: { color: "#ffffff", width: 2 }, marker: { color: "#000000", size: 5, line: { color: "#ffffff", width: 1 } }, hovertemplate: "step %{x}: mean %{y:.3f}<extra></extra>", showlegend: false },
-  ];
-  const lines = (data.window ?? []).map((edge) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: edge, y1: edge, line: { color: "#ffffff", width: 2, dash: "dash" } }));
-  return card.draw(traces, () => ({ xaxis: { title: "step of the snapshot", type: "category", nticks: 12 }, yaxis: { range: [0, 1], title: "posterior pass rate" }, shapes: lines }), {
-    select: (point) => {
-      if (point.data.type !== "heatmap") return;
-      const bin = Math.floor(point.y * data.bins);
-      go("problems", { domain: query.domain, tier: query.tier, mean_min: fixed(bin / data.bins, 2), mean_max: fixed((bin + 1) / data.bins, 2) });
-    },
-    table: () => ({ head: ["step", "problems", "mean", ...edges.map((edge) => `≈${fixed(edge, 2)}`)], rows: data.step.map((step, at) => [String(step), whole(data.problems[at]), fixed(data.mean[at], 3), ...data.count[at].map(whole)]).reverse() }),
-  });
-}
-
-function drawClasses(card, data, query) {
-  const names = data.classes;
-  const traces = () =>
-    names.map((name) => ({
-      name, x: data.step, y: data.class_counts[name], stackgroup: "one", mode: "lines", line: { width: 1, color: classColour(name)[0] }, fillcolor: classColour(name)[0],
-      fillpattern: { shape: classColour(name)[1], size: 6, solidity: 0.15, fgcolor: ink().card, bgcolor: classColour(name)[0], fillmode: "replace" }, hovertemplate: `step %{x}: %{y:,} ${label(name)}<extra></extra>`,
-    }));
-  return card.draw(traces, () => ({ yaxis: { title: "problems", rangemode: "tozero" }, xaxis: { title: "step", tickformat: ",d" } }), {
-    select: (point) => go("problems", { class: point.data.name, domain: query.domain, tier: query.tier }),
-    table: () => ({ head: ["step", ...names], rows: data.step.map((step, at) => [String(step), ...names.map((name) => whole(data.class_counts[name][at]))]).reverse() }),
-  });
-}
-
-function drawFlow(card, flow, query) {
-  const moved = flow.count.flatMap((row, from) => row.map((count, to) => ({ from, to, count }))).filter(({ count }) => count > 0);
-  const stayed = moved.filter(({ from, to }) => from === to).reduce((sum, { count }) => sum + count, 0);
-  const all = moved.reduce((sum, { count }) => sum + count, 0);
-  const names = flow.classes;
-  card.say(`From step ${flow.from} to step ${flow.to} ${percent(all ? 1 - stayed / all : 0)} of the problems changed their class.`);
-  const totals = (at, side) => moved.filter((one) => one[side] === at).reduce((sum, { count }) => sum + count, 0);
-  const used = (side) => names.map((_, at) => at).filter((at) => totals(at, side) > 0);
-  const [left, right] = [used("from"), used("to")];
-  const traces = () => [
-    {
-      type: "sankey", arrangement: "snap",
-      node: {
-        label: [...left.map((at) => label(names[at])), ...right.map((at) => label(names[at]))], pad: 12, thickness: 14, line: { width: 0 }, customdata: [...left, ...right].map((at) => names[at]),
-        color: [...left, ...right].map((at) => classColour(names[at])[0]), hovertemplate: "%{label}: %{value:,} problems<extra></extra>",
-      },
-      link: {
-        source: moved.map(({ from }) => left.indexOf(from)), target: moved.map(({ to }) => left.length + right.indexOf(to)), value: moved.map(({ count }) => count),
-        color: moved.map(({ from }) => `${classColour(names[from])[0]}55`), hovertemplate: "%{source.label} → %{target.label}: %{value:,} problems<extra></extra>",
-      },
-    },
-  ];
-  return card.draw(traces, () => ({ margin: { l: 8, r: 8, t: 8, b: 8 } }), {
-    select: (point) => {
-      const name = point.customdata ?? point.target?.customdata;
-      if (name) go("problems", { class: name, domain: query.domain, tier: query.tier });
-    },
-    table: () => ({ head: ["from", "to", "problems"], rows: [...moved].sort((a, b) => b.count - a.count).map(({ from, to, count }) => [names[from], names[to], whole(count)]) }),
-  });
-}
-
-function drawReliability(card, data, quantity, domain) {
-  const cells = data.calibration?.quantities?.[quantity]?.[domain] ?? [];
-  const error = data.calibration?.error?.[quantity]?.[domain];
-  card.say(cells.length ? `What the sampler foresaw of each group against what came; off by ${percent(error, 1)} on average.` : "Nothing has been compared yet.");
-  const traces = () => {
-    const { color, symbol } = mark(0);
-    const most = Math.max(1, ...cells.map((cell) => cell.groups));
-    return [
-      { x: [0, 1], y: [0, 1], mode: "lines", line: { color: ink().muted, dash: "dash", width: 1 }, hoverinfo: "skip", showlegend: false },
-      {
-        x: cells.map((cell) => cell.predicted), y: cells.map((cell) => cell.observed), mode: "markers", showlegend: false,
-        error_y: { type: "data", symmetric: false, array: cells.map((cell) => cell.high - cell.observed), arrayminus: cells.map((cell) => cell.observed - cell.low), color, thickness: 1, width: 2 },
-        marker: { color, symbol, size: cells.map((cell) => 5 + 9 * Math.sqrt(cell.groups / most)), opacity: 0.85 }, customdata: cells.map((cell) => cell.groups),
-        hovertemplate: "foreseen %{x:.3f}, came %{y:.3f}, %{customdata:,} groups<extra></extra>",
-      },
-    ];
-  };
-  return card.draw(traces, () => ({ xaxis: { range: [-0.02, 1.02], title: "predicted" }, yaxis: { range: [-0.02, 1.02], title: "observed" } }), {
-    table: () => ({ head: ["predicted", "observed", "interval", "groups"], rows: cells.map((cell) => [fixed(cell.predicted, 3), fixed(cell.observed, 3), `${fixed(cell.low, 3)} to ${fixed(cell.high, 3)}`, whole(cell.groups)]) }),
-  });
-}
-
-// A line for each name over the run's steps, from what the sampler reports.
-function drawLines(card, overview, series, layout = {}) {
-  const names = Object.keys(series ?? {}).filter((name) => series[name]?.some((value) => value !== null)).sort();
-  card.node.hidden = names.length === 0;
-  if (!names.length) return Promise.resolve();
-  const traces = () =>
-    names.map((name, at) => {
-      const { color, dash } = mark(name === "" ? 6 : Math.max(0, overview.domains.includes(name) ? overview.domains.indexOf(name) : at));
-      const values = series[name].map((value, index) => ({ value, index })).filter(({ value }) => value !== null);
-      return { name: label(name || "all"), x: values.map(({ index }) => overview.step[index]), y: values.map(({ value }) => value), customdata: values.map(({ index }) => index), mode: "lines", line: { color, dash, width: 1.6 } };
-    });
-  return card.draw(traces, () => ({ xaxis: { title: "step", tickformat: ",d" }, ...layout }), {
-    select: (point, domain = names[point.curveNumber]) =>
-      go("rollouts", { step_from: overview.step_from[point.customdata], step_to: overview.step[point.customdata], domain: overview.domains.includes(domain) ? domain : "" }),
-    table: () => ({ head: ["step", ...names.map((name) => name || "all")], rows: overview.step.map((step, at) => [String(step), ...names.map((name) => fixed(series[name][at], 3))]).reverse() }),
-  });
-}
-
-function drawOffline(card, offline) {
-  card.node.hidden = offline === null;
-  if (offline === null) return Promise.resolve();
-  card.say(offline.count ? `${plural(offline.known, "problem")} with a grade; correlation ${fixed(offline.correlation, 2)}. On the diagonal the policy finds them as hard as graded.` : (offline.note ?? ""));
-  card.plot.hidden = !offline.count;
-  if (!offline.count) return Promise.resolve();
-  const middles = Array.from({ length: offline.bins }, (_, at) => (at + 0.5) / offline.bins);
-  const traces = () => [
-    { type: "heatmap", x: middles, y: middles, z: offline.count[0].map((_, now) => offline.count.map((row) => Math.sqrt(row[now]))), customdata: offline.count[0].map((_, now) => offline.count.map((row) => row[now])), colorscale: "Cividis", showscale: false, hovertemplate: "graded %{x:.2f}, now %{y:.2f}: %{customdata:,} problems<extra></extra>" },
-    { x: [0, 1], y: [0, 1], mode: "lines", line: { color: "#ffffff", dash: "dash", width: 1 }, hoverinfo: "skip", showlegend: false },
-  ];
-  return card.draw(traces, () => ({ xaxis: { title: "graded before the run", range: [0, 1] }, yaxis: { title: "believed now", range: [0, 1] } }), {
-    table: () => ({ head: ["graded \\ now", ...middles.map((middle) => fixed(middle, 2))], rows: offline.count.map((row, at) => [fixed(middles[at], 2), ...row.map(whole)]) }),
-  });
-}
+import { percent, points, whole } from "./format.js";
+import { href, refine } from "./place.js";
 
 function cellTable(cells, classes) {
   const head = ["domain", "tier", "problems", "at first", "now", "change", "graded", "seen", ...classes];
   const row = (cell) => [
-    el("a", { href: href("problems", { domain: cell.domain, tier: cell.tier }) }, cell.domain), cell.tier || "–", whole(cell.problems), percent(cell.first_mean, 1), percent(cell.last_mean, 1),
-    points(cell.last_mean === null || cell.first_mean === null ? null : cell.last_mean - cell.first_mean), percent(cell.offline_mean, 1), percent(cell.coverage),
-    ...classes.map((name) => (cell.classes[name] ? el("a", { href: href("problems", { domain: cell.domain, tier: cell.tier, class: name }) }, whole(cell.classes[name])) : "–")),
+    el("a", { href: href("problems", { domain: cell.domain, tier: cell.tier }) }, cell.domain),
+    cell.tier || "–",
+    whole(cell.problems),
+    percent(cell.first_mean, 1),
+    percent(cell.last_mean, 1),
+    points(cell.last_mean === null || cell.first_mean === null ? null : cell.last_mean - cell.first_mean),
+    percent(cell.offline_mean, 1),
+    percent(cell.coverage),
+    ...classes.map((name) =>
+      cell.classes[name]
+        ? el("a", { href: href("problems", { domain: cell.domain, tier: cell.tier, class: name }) }, whole(cell.classes[name]))
+        : "–",
+    ),
   ];
-  return el("table", {}, el("thead", {}, el("tr", {}, head.map((cell, at) => el("th", { scope: "col", class: at > 1 ? "number" : null }, cell)))),
-    el("tbody", {}, cells.map((cell) => el("tr", {}, row(cell).map((value, at) => el("td", { class: at > 1 ? "number" : null }, value))))));
+  return el(
+    "table",
+    {},
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        head.map((cell, at) => el("th", { scope: "col", class: at > 1 ? "number" : null }, cell)),
+      ),
+    ),
+    el(
+      "tbody",
+      {},
+      cells.map((cell) =>
+        el(
+          "tr",
+          {},
+          row(cell).map((value, at) => el("td", { class: at > 1 ? "number" : null }, value)),
+        ),
+      ),
+    ),
+  );
 }
 
 export async function showDifficulty({ body, run, query: first, signal, attempt }) {
@@ -160,7 +58,9 @@ export async function showDifficulty({ body, run, query: first, signal, attempt 
   const classes = chartCard("What the sampler does with them", { tall: true });
   const flow = chartCard("Flow between two snapshots", { tall: true });
   const reliability = chartCard("Are its beliefs right?", { tall: true });
-  const brier = chartCard("Brier score of a group's pass rate", { note: "Mean squared error of the prediction made before the group; lower is better." });
+  const brier = chartCard("Brier score of a group's pass rate", {
+    note: "Mean squared error of the prediction made before the group; lower is better.",
+  });
   const coverage = chartCard("Problems ever seen");
   const age = chartCard("Age of what is known", { note: "Updates since the seen problems were, on average." });
   const weights = chartCard("Domain shares in force");
@@ -168,31 +68,78 @@ export async function showDifficulty({ body, run, query: first, signal, attempt 
   const offline = chartCard("Offline grade against now");
   const cells = el("div", { class: "scroll" });
   for (const card of [heat, classes, flow, reliability]) card.node.classList.add("half");
-  replace(body, filters, el("div", { class: "grid" }, heat.node, classes.node, flow.node, reliability.node, coverage.node, age.node, brier.node, weights.node, expansion.node, offline.node,
-    el("section", { class: "card wide" }, el("header", {}, el("h2", {}, "Domains and tiers")), cells)));
+  replace(
+    body,
+    filters,
+    el(
+      "div",
+      { class: "grid" },
+      heat.node,
+      classes.node,
+      flow.node,
+      reliability.node,
+      coverage.node,
+      age.node,
+      brier.node,
+      weights.node,
+      expansion.node,
+      offline.node,
+      el("section", { class: "card wide" }, el("header", {}, el("h2", {}, "Domains and tiers")), cells),
+    ),
+  );
 
   function drawFilters(data, flows) {
     const steps = flows.steps.map((step) => [String(step), `step ${step}`]);
-    replace(filters,
-      choice("domain", data.domains, query.domain, (value) => refine({ domain: value })), choice("tier", data.tiers.map((tier) => [tier, tier || "(none)"]), query.tier, (value) => refine({ tier: value })),
-      choice("flow from", steps, String(flows.from), (value) => refine({ from: value }), null), choice("flow to", steps, String(flows.to), (value) => refine({ to: value }), null),
-      choice("beliefs about", [["pass_rate", "pass rate"], ["mixed", "mixed groups"]], query.quantity ?? "pass_rate", (value) => refine({ quantity: value }), null),
-      data.snapshots.ready < data.snapshots.total ? el("span", { class: "note" }, `reading snapshot ${data.snapshots.ready} of ${data.snapshots.total}…`) : null);
+    replace(
+      filters,
+      choice("domain", data.domains, query.domain, (value) => refine({ domain: value })),
+      choice(
+        "tier",
+        data.tiers.map((tier) => [tier, tier || "(none)"]),
+        query.tier,
+        (value) => refine({ tier: value }),
+      ),
+      choice("flow from", steps, String(flows.from), (value) => refine({ from: value }), null),
+      choice("flow to", steps, String(flows.to), (value) => refine({ to: value }), null),
+      choice(
+        "beliefs about",
+        [
+          ["pass_rate", "pass rate"],
+          ["mixed", "mixed groups"],
+        ],
+        query.quantity ?? "pass_rate",
+        (value) => refine({ quantity: value }),
+        null,
+      ),
+      data.snapshots.ready < data.snapshots.total
+        ? el("span", { class: "note" }, `reading snapshot ${data.snapshots.ready} of ${data.snapshots.total}…`)
+        : null,
+    );
   }
   async function refresh() {
     const part = { domain: query.domain, tier: query.tier };
     const [data, overview, flows] = await Promise.all([
-      get(runPath(run.name, "difficulty"), part, signal), get(runPath(run.name, "overview"), {}, signal), get(runPath(run.name, "flow"), { ...part, from: query.from, to: query.to }, signal),
+      get(runPath(run.name, "difficulty"), part, signal),
+      get(runPath(run.name, "overview"), {}, signal),
+      get(runPath(run.name, "flow"), { ...part, from: query.from, to: query.to }, signal),
     ]);
     drawFilters(data, flows);
     const sampler = overview.sampler ?? {};
-    const brierOf = Object.fromEntries(Object.entries(sampler.brier ?? {}).map(([domain, both]) => [domain, both[query.quantity ?? "pass_rate"]]));
+    const brierOf = Object.fromEntries(
+      Object.entries(sampler.brier ?? {}).map(([domain, both]) => [domain, both[query.quantity ?? "pass_rate"]]),
+    );
     replace(cells, cellTable(data.cells, data.classes), data.note ? el("p", { class: "remark" }, data.note) : null);
     await Promise.all([
-      drawHeat(heat, data, query), drawClasses(classes, data, query), drawFlow(flow, flows, query), drawReliability(reliability, data, query.quantity ?? "pass_rate", query.domain ?? ""),
-      drawLines(coverage, overview, sampler.coverage, { yaxis: { tickformat: ".0%", rangemode: "tozero" } }), drawLines(age, overview, sampler.age, { yaxis: { rangemode: "tozero" } }),
-      drawLines(brier, overview, brierOf, { yaxis: { rangemode: "tozero" } }), drawLines(weights, overview, sampler.domain_share, { yaxis: { tickformat: ".0%", rangemode: "tozero" } }),
-      drawLines(expansion, overview, sampler.expansion, { yaxis: { rangemode: "tozero" } }), drawOffline(offline, data.offline),
+      drawHeat(heat, data, query),
+      drawClasses(classes, data, query),
+      drawFlow(flow, flows, query),
+      drawReliability(reliability, data, query.quantity ?? "pass_rate", query.domain ?? ""),
+      drawLines(coverage, overview, sampler.coverage, { yaxis: { tickformat: ".0%", rangemode: "tozero" } }),
+      drawLines(age, overview, sampler.age, { yaxis: { rangemode: "tozero" } }),
+      drawLines(brier, overview, brierOf, { yaxis: { rangemode: "tozero" } }),
+      drawLines(weights, overview, sampler.domain_share, { yaxis: { tickformat: ".0%", rangemode: "tozero" } }),
+      drawLines(expansion, overview, sampler.expansion, { yaxis: { rangemode: "tozero" } }),
+      drawOffline(offline, data.offline),
     ]);
     document.documentElement.dataset.drawn = "difficulty";
   }

@@ -24,7 +24,12 @@ export function whole(value) {
 // 12,345,678 as 12.3 M.
 export function compact(value) {
   if (!isNumber(value)) return MISSING;
-  for (const [size, sign] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+  for (const [size, sign] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e4, "k"],
+  ]) {
     if (Math.abs(value) >= size) {
       const unit = sign === "k" ? 1e3 : size;
       return `${fixed(value / unit, Math.abs(value / unit) < 100 ? 1 : 0)} ${sign}`;

@@ -19,8 +19,31 @@ function showKeys() {
   replace(
     dialog,
     el("h1", {}, "Keys"),
-    el("table", {}, el("tbody", {}, KEYS.map(([keys, what]) => el("tr", {}, el("td", {}, keys.split("  ").map((key) => [el("kbd", {}, key), " "])), el("td", {}, what))))),
-    el("p", { class: "remark" }, "Every view has its own address: copy it, or go back to it. Click a point of a chart for the rollouts behind it."),
+    el(
+      "table",
+      {},
+      el(
+        "tbody",
+        {},
+        KEYS.map(([keys, what]) =>
+          el(
+            "tr",
+            {},
+            el(
+              "td",
+              {},
+              keys.split("  ").map((key) => [el("kbd", {}, key), " "]),
+            ),
+            el("td", {}, what),
+          ),
+        ),
+      ),
+    ),
+    el(
+      "p",
+      { class: "remark" },
+      "Every view has its own address: copy it, or go back to it. Click a point of a chart for the rollouts behind it.",
+    ),
     el("form", { method: "dialog" }, el("button", {}, "Close")),
   );
   dialog.showModal();
@@ -74,7 +97,7 @@ export function walkRows(body, open) {
 export function markRow(body, key) {
   const rows = [...body.children];
   const chosen = rows.find((row) => row.dataset.key === key);
-  rows.forEach((row, at) => {
+  rows.forEach((row) => {
     row.setAttribute("aria-selected", String(row === chosen));
     row.tabIndex = row === (chosen ?? rows[0]) ? 0 : -1;
   });

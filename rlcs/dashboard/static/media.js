@@ -1,7 +1,7 @@
 // Images and video frames of a problem, with boxes and points drawn over them.
 
-import { el, svg } from "./dom.js";
 import { exported, runPath } from "./data.js";
+import { el, svg } from "./dom.js";
 
 const LOOK = {
   reference: { stroke: "#0072B2", dash: "", name: "reference", mark: "R" },
@@ -16,9 +16,30 @@ export function mediaSource(run, index, n, frame = null) {
 
 function shapeOf(shape, kind, unit) {
   const { stroke, dash, mark } = LOOK[kind];
-  const look = { fill: "none", stroke, "stroke-width": 2 * unit, "stroke-dasharray": dash ? dash.split(" ").map((part) => part * unit).join(" ") : null };
+  const look = {
+    fill: "none",
+    stroke,
+    "stroke-width": 2 * unit,
+    "stroke-dasharray": dash
+      ? dash
+          .split(" ")
+          .map((part) => part * unit)
+          .join(" ")
+      : null,
+  };
   const back = { ...look, stroke: "#ffffff", "stroke-width": 4 * unit, "stroke-dasharray": null, "stroke-opacity": 0.8 };
-  const title = svg("title", {}, [LOOK[kind].name, shape.label, shape.iou === null || shape.iou === undefined ? null : `IoU ${shape.iou.toFixed(2)}`, shape.hit === true ? "hit" : shape.hit === false ? "missed" : null].filter(Boolean).join(", "));
+  const title = svg(
+    "title",
+    {},
+    [
+      LOOK[kind].name,
+      shape.label,
+      shape.iou === null || shape.iou === undefined ? null : `IoU ${shape.iou.toFixed(2)}`,
+      shape.hit === true ? "hit" : shape.hit === false ? "missed" : null,
+    ]
+      .filter(Boolean)
+      .join(", "),
+  );
   const [[x, y]] = shape.points;
   let draw;
   if (shape.kind === "box") {
@@ -28,7 +49,14 @@ function shapeOf(shape, kind, unit) {
   } else if (shape.kind === "point") {
     const arm = 6 * unit;
     // A reference is a ring, a prediction a cross: not told apart by colour alone.
-    draw = (style) => (kind === "reference" ? svg("circle", { cx: x, cy: y, r: arm, ...style }) : svg("path", { d: `M${x - arm} ${y - arm}L${x + arm} ${y + arm}M${x - arm} ${y + arm}L${x + arm} ${y - arm}`, ...style, "stroke-dasharray": null }));
+    draw = (style) =>
+      kind === "reference"
+        ? svg("circle", { cx: x, cy: y, r: arm, ...style })
+        : svg("path", {
+            d: `M${x - arm} ${y - arm}L${x + arm} ${y + arm}M${x - arm} ${y + arm}L${x + arm} ${y - arm}`,
+            ...style,
+            "stroke-dasharray": null,
+          });
   } else {
     draw = (style) => svg("polygon", { points: shape.points.map((point) => point.join(",")).join(" "), ...style });
   }
@@ -36,7 +64,20 @@ function shapeOf(shape, kind, unit) {
   const size = 10 * unit;
   const left = Math.min(...shape.points.map(([px]) => px)) + (kind === "predicted" ? 2.2 * size : 0);
   const top = Math.max(size, Math.min(...shape.points.map(([, py]) => py)) - 3 * unit);
-  const words = svg("text", { x: left, y: top, "font-size": size, "font-weight": "bold", fill: stroke, stroke: "#ffffff", "stroke-width": 2.5 * unit, "paint-order": "stroke" }, caption);
+  const words = svg(
+    "text",
+    {
+      x: left,
+      y: top,
+      "font-size": size,
+      "font-weight": "bold",
+      fill: stroke,
+      stroke: "#ffffff",
+      "stroke-width": 2.5 * unit,
+      "paint-order": "stroke",
+    },
+    caption,
+  );
   return svg("g", { class: `shape ${kind}` }, title, draw(back), draw(look), words);
 }
 
@@ -45,11 +86,27 @@ function picture(source, media, geometry, width) {
   const [w, h] = [geometry?.width ?? media.width ?? 1, geometry?.height ?? media.height ?? 1];
   const scale = Math.max(0.2, Math.min(width / w, 360 / h, 6));
   const unit = 1 / scale;
-  const shapes = geometry ? [...geometry.reference.map((shape) => shapeOf(shape, "reference", unit)), ...geometry.predicted.map((shape) => shapeOf(shape, "predicted", unit))] : [];
+  const shapes = geometry
+    ? [
+        ...geometry.reference.map((shape) => shapeOf(shape, "reference", unit)),
+        ...geometry.predicted.map((shape) => shapeOf(shape, "predicted", unit)),
+      ]
+    : [];
   const image = svg("image", { width: w, height: h, style: { imageRendering: scale > 2 ? "pixelated" : "auto" } });
   image.setAttributeNS(null, "href", source);
   const words = geometry ? `, ${geometry.reference.length} reference and ${geometry.predicted.length} predicted shapes` : "";
-  return svg("svg", { viewBox: `0 0 ${w} ${h}`, width: Math.round(w * scale), height: Math.round(h * scale), role: "img", "aria-label": `${media.name}${words}` }, image, shapes);
+  return svg(
+    "svg",
+    {
+      viewBox: `0 0 ${w} ${h}`,
+      width: Math.round(w * scale),
+      height: Math.round(h * scale),
+      role: "img",
+      "aria-label": `${media.name}${words}`,
+    },
+    image,
+    shapes,
+  );
 }
 
 export function mediaRow(run, index, list, geometry = null, width = 420) {
@@ -62,9 +119,26 @@ export function mediaRow(run, index, list, geometry = null, width = 420) {
       const source = mediaSource(run, index, media.n, frame);
       if (source === null) return el("p", { class: "remark" }, `${media.name} is not in this file.`);
       const when = frame === null || !media.seconds ? "" : ` at ${media.seconds[frame]} s`;
-      return el("figure", {}, picture(source, media, over, frame === null ? width : 150), el("figcaption", {}, frame === null ? `${media.name}${media.width ? `, ${media.width}×${media.height}` : ""}` : `frame ${frame}${when}`));
+      return el(
+        "figure",
+        {},
+        picture(source, media, over, frame === null ? width : 150),
+        el(
+          "figcaption",
+          {},
+          frame === null ? `${media.name}${media.width ? `, ${media.width}×${media.height}` : ""}` : `frame ${frame}${when}`,
+        ),
+      );
     });
   });
-  const legend = geometry ? el("p", { class: "legend" }, el("span", {}, "R ", el("b", { style: { color: LOOK.reference.stroke } }, "——"), " reference"), el("span", {}, "P ", el("b", { style: { color: LOOK.predicted.stroke } }, "– –"), " predicted"), geometry.note ? el("span", {}, geometry.note) : null) : null;
+  const legend = geometry
+    ? el(
+        "p",
+        { class: "legend" },
+        el("span", {}, "R ", el("b", { style: { color: LOOK.reference.stroke } }, "——"), " reference"),
+        el("span", {}, "P ", el("b", { style: { color: LOOK.predicted.stroke } }, "– –"), " predicted"),
+        geometry.note ? el("span", {}, geometry.note) : null,
+      )
+    : null;
   return el("div", {}, el("div", { class: "media" }, figures), legend);
 }

@@ -1,11 +1,11 @@
 // All problems as a table that the server pages, sorts and searches; one problem with its history.
 
 import { el, replace } from "./dom.js";
-import { problemPage } from "./lists.js";
-import { choice, numberField, pager, refilled, searchField } from "./filters.js";
+import { choice, NONE, numberField, pager, refilled, searchField } from "./filters.js";
+import { fixed, percent, plural, points, whole } from "./format.js";
 import { markRow, neighbour, walkRows } from "./keys.js";
+import { problemPage } from "./lists.js";
 import { go, href, place, refine } from "./place.js";
-import { fixed, percent, points, plural, whole } from "./format.js";
 import { showProblem } from "./problem.js";
 
 const LIMIT = 50;
@@ -19,9 +19,14 @@ const COLUMNS = [
   ["change", "change", (row) => points(row.change), true],
   ["offline", "graded", (row) => percent(row.offline), true],
   ["mixed_probability", "P(mixed)", (row) => fixed(row.mixed_probability, 2), true],
-  ["state", "state", (row) => (row.state ?? row.class ? el("span", { class: "state" }, row.state ?? row.class) : "–")],
+  ["state", "state", (row) => ((row.state ?? row.class) ? el("span", { class: "state" }, row.state ?? row.class) : "–")],
   ["seen_at", "last seen", (row) => (row.seen_at === null || row.seen_at < 0 ? "never" : `step ${row.seen_at}`), true],
-  ["rollouts", "rollouts", (row) => (row.rollouts ? el("a", { href: href("rollouts", { index: row.index }) }, whole(row.rollouts)) : "0"), true],
+  [
+    "rollouts",
+    "rollouts",
+    (row) => (row.rollouts ? el("a", { href: href("rollouts", { index: row.index }) }, whole(row.rollouts)) : "0"),
+    true,
+  ],
   ["pass_rate", "right", (row) => percent(row.pass_rate), true],
 ];
 const OWN = ["search", "domain", "tier", "state", "class", "mean_min", "mean_max", "seen", "sort", "descending", "offset"];
@@ -34,7 +39,13 @@ export async function showProblems({ body, run, query: first, parts: firstParts,
   const head = el("tr");
   const rows = el("tbody");
   const foot = el("div");
-  const table = el("section", { class: "card" }, remark, el("div", { class: "scroll" }, el("table", { class: "rows" }, el("thead", {}, head), rows)), foot);
+  const table = el(
+    "section",
+    { class: "card" },
+    remark,
+    el("div", { class: "scroll" }, el("table", { class: "rows" }, el("thead", {}, head), rows)),
+    foot,
+  );
   const list = el("div", {}, filters, table);
   const detail = el("div", { hidden: true });
   let detailPage = null;
@@ -44,34 +55,91 @@ export async function showProblems({ body, run, query: first, parts: firstParts,
   walkRows(rows, open);
 
   function drawFilters(found) {
-    const counts = (name) => Object.entries(found.facets?.[name] ?? {}).sort().map(([value, count]) => [value, `${value || "(none)"} · ${whole(count)}`]);
-    refilled(filters,
+    const counts = (name) =>
+      Object.entries(found.facets?.[name] ?? {})
+        .sort()
+        .map(([value, count]) => [value || NONE, `${value || NONE} · ${whole(count)}`]);
+    refilled(
+      filters,
       searchField("search", query.search, (value) => change({ search: value }), "part of an id"),
-      ...["domain", "tier", "class", "state"].filter((name) => counts(name).length).map((name) => choice(name, counts(name), query[name], (value) => change({ [name]: value }))),
+      ...["domain", "tier", "class", "state"]
+        .filter((name) => counts(name).length)
+        .map((name) => choice(name, counts(name), query[name], (value) => change({ [name]: value }))),
       numberField("pass rate from", query.mean_min, (value) => change({ mean_min: value }), { min: 0, max: 1, step: 0.05 }),
       numberField("to", query.mean_max, (value) => change({ mean_max: value }), { min: 0, max: 1, step: 0.05 }),
-      choice("ever drawn", [["1", "yes"], ["0", "no"]], query.seen, (value) => change({ seen: value })),
-      el("span", { class: "push" }, el("a", { href: href("problems", { run: run.name }) }, "clear")));
+      choice(
+        "ever drawn",
+        [
+          ["1", "yes"],
+          ["0", "no"],
+        ],
+        query.seen,
+        (value) => change({ seen: value }),
+      ),
+      el("span", { class: "push" }, el("a", { href: href("problems", { run: run.name }) }, "clear")),
+    );
   }
   function drawHead() {
     const sort = query.sort ?? "index";
     const down = query.descending === "1";
-    replace(head, COLUMNS.map(([name, title, , number]) =>
-      el("th", { scope: "col", class: number ? "number" : null, "aria-sort": name === sort ? (down ? "descending" : "ascending") : null },
-        el("button", { type: "button", "data-sort": name, onclick: () => change({ sort: name, descending: name === sort && !down ? "1" : "" }) }, title, name === sort ? (down ? " ↓" : " ↑") : ""))));
+    replace(
+      head,
+      COLUMNS.map(([name, title, , number]) =>
+        el(
+          "th",
+          {
+            scope: "col",
+            class: number ? "number" : null,
+            "aria-sort": name === sort ? (down ? "descending" : "ascending") : null,
+          },
+          el(
+            "button",
+            {
+              type: "button",
+              "data-sort": name,
+              onclick: () => change({ sort: name, descending: name === sort && !down ? "1" : "" }),
+            },
+            title,
+            name === sort ? (down ? " ↓" : " ↑") : "",
+          ),
+        ),
+      ),
+    );
   }
   async function refreshList(keepFilters = false) {
     const found = await problemPage(run.name, { ...own(query), limit: LIMIT }, signal);
     if (!keepFilters || !filters.contains(document.activeElement)) drawFilters(found);
     drawHead();
     const focused = rows.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : null;
-    replace(rows, found.rows.map((row) => el("tr", { "data-key": String(row.index) }, COLUMNS.map(([, , cell, number]) => el("td", { class: number ? "number" : null }, cell(row))))));
+    replace(
+      rows,
+      found.rows.map((row) =>
+        el(
+          "tr",
+          { "data-key": String(row.index) },
+          COLUMNS.map(([, , cell, number]) => el("td", { class: number ? "number" : null }, cell(row))),
+        ),
+      ),
+    );
     markRow(rows, parts[0] ?? focused);
     if (focused) [...rows.children].find((row) => row.dataset.key === focused)?.focus();
-    const reading = found.indexed && found.indexed.files < found.indexed.total ? ` Counting rollouts: ${found.indexed.files} of ${found.indexed.total} files.` : "";
-    const sample = found.sample ? ` This file holds a sample of ${whole(found.sample.held)} of ${whole(found.sample.total)}.` : "";
+    const reading =
+      found.indexed && found.indexed.files < found.indexed.total
+        ? ` Counting rollouts: ${found.indexed.files} of ${found.indexed.total} files.`
+        : "";
+    const sample = found.sample
+      ? ` This file holds a sample of ${whole(found.sample.held)} of ${whole(found.sample.total)}.`
+      : "";
     replace(remark, `${plural(found.matching, "problem")} of ${whole(found.total)}.${sample}${reading} ${found.note ?? ""}`);
-    replace(foot, pager({ offset: Number(query.offset ?? 0), limit: LIMIT, matching: found.matching, move: (offset) => refine({ offset: offset || "" }) }));
+    replace(
+      foot,
+      pager({
+        offset: Number(query.offset ?? 0),
+        limit: LIMIT,
+        matching: found.matching,
+        move: (offset) => refine({ offset: offset || "" }),
+      }),
+    );
   }
   async function update(next, nextParts, live = false) {
     [query, parts] = [next, nextParts];
@@ -79,8 +147,9 @@ export async function showProblems({ body, run, query: first, parts: firstParts,
     detail.hidden = parts.length === 0;
     if (!parts.length) detailPage = null;
     if (!parts.length || !rows.children.length) await refreshList(live);
-    if (parts.length) detailPage = await showProblem({ body: detail, run, index: parts[0], signal, back: href("problems", query) });
-    document.documentElement.dataset.drawn = parts.length ? `problem ${parts[0]}` : "problems";
+    if (parts.length)
+      detailPage = await showProblem({ body: detail, run, index: parts[0], signal, back: href("problems", query) });
+    document.documentElement.dataset.drawn = `problems ${parts.join("/")}`.trim();
   }
   const turn = (by) => {
     const offset = Number(query.offset ?? 0) + by * LIMIT;
@@ -95,6 +164,12 @@ export async function showProblems({ body, run, query: first, parts: firstParts,
   return {
     update: (next, nextParts) => attempt(() => update(next, nextParts)),
     refresh: () => (parts.length ? detailPage?.refresh() : refreshList(true)),
-    keys: { ArrowRight: () => turn(1), ArrowLeft: () => turn(-1), j: () => step(1), k: () => step(-1), Escape: () => place().parts.length && go("problems", query) },
+    keys: {
+      ArrowRight: () => turn(1),
+      ArrowLeft: () => turn(-1),
+      j: () => step(1),
+      k: () => step(-1),
+      Escape: () => place().parts.length && go("problems", query),
+    },
   };
 }
