@@ -126,6 +126,17 @@ def dashboard(
     serve_dashboard(runs, port=port, open_browser=not no_open, ready=lambda at: _say(f"dashboard at {at} (Ctrl-C ends it)"))
 
 
+@app.command()
+def top(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of `rlcs rl`, of either engine")],
+    once: Annotated[bool, typer.Option("--once", help="print it once and end")] = False,
+) -> None:
+    """A live or finished run in the terminal: domains, alerts, last rollouts (docs/dashboard.md)."""
+    from rlcs.top import run_top
+
+    run_top(run, once=once)
+
+
 @app.command("eval")
 def evaluate(
     config: ConfigFile,
