@@ -6,7 +6,7 @@ Policy text is hostile. It leaves as JSON only, the page shows it as text, and t
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,9 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlcs.dashboard.overview import overview
+from rlcs.dashboard.answers import ANSWERS, Answer, Missing
 from rlcs.dashboard.parameters import BadParameter, Parameters
-from rlcs.dashboard.watch import Watch, Watched
+from rlcs.dashboard.watch import Watch
 
 STATIC = Path(__file__).parent / "static"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -39,10 +39,6 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
-
-
-class Missing(Exception):
-    """What was asked for is not there; the text says what."""
 
 
 class Json(JSONResponse):
@@ -97,21 +93,6 @@ class LocalOnly:
             refused = Json({"error": "this page only reads; the method is GET"}, 405, {"allow": "GET, HEAD"})
         await (refused or self._app)(scope, receive, guarded)
         return None
-
-
-def _overview(watched: Watched, query: Parameters) -> dict[str, Any]:
-    query.known(())
-    with watched.lock:
-        return overview(watched.run)
-
-
-Answer = Callable[[Watched, Parameters, Mapping[str, Any]], Any]
-"""What computes a body from a run, the query and the path's parameters. It runs in a thread."""
-
-ANSWERS: dict[str, Answer] = {
-    "/overview": lambda watched, query, path: _overview(watched, query),
-}
-"""By what follows /api/runs/{run}."""
 
 
 def build_app(watch: Watch, *, hosts: tuple[str, ...] = LOCAL_HOSTS, lifespan: bool = True) -> Starlette:
