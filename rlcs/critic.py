@@ -5,7 +5,6 @@ is its own. With LoRA both train adapters. Axis suffixes: T trained response tok
 D hidden.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +18,10 @@ from rlcs.advantages import generalised_advantages, whitened_tokens
 from rlcs.learner import learning_rate, optimizer_of
 from rlcs.objective import token_weights, value_loss
 from rlcs.rl_config import RlConfig
-from rlcs.sample_packs import Packing, TrainSample, update_parts
+from rlcs.sample_packs import Packing, TrainSample, per_sample, update_parts
 from sft.optimizers import set_learning_rate
 from sft.policy import trained_policy
+from sft.skipped import NonFiniteUpdate, SkippedUpdates, refuse_nonfinite
 from sft.update import explained_shortage
 
 
@@ -38,12 +38,13 @@ def with_value_head(model: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Update:
-    """Of one optimiser update: loss, gradient norm before clipping, tokens whose loss the clip decided, and the values float32
-    of each sample before it.
+    """Of one optimiser update: loss, gradient norm before clipping, tokens, those of them whose loss the clip decided, and the
+    values float32 of each sample before it.
     """
 
     loss: float
     norm: float
+    tokens: int
     clipped: int
     values: list[torch.Tensor]
 
@@ -61,6 +62,7 @@ class Critic:
         self._config = config
         self._packing = Packing(self.model, config.token_budget)
         self.optimizer = optimizer_of(self.model, config)
+        self.skipped = SkippedUpdates(config.max_skipped_updates, whose="critic", rate="critic.lr")
 
     def learn(
         self, samples: Sequence[TrainSample], step: int, rng: np.random.Generator
@@ -69,14 +71,15 @@ class Critic:
         tokens, each with its advantages [T]; metrics).
 
         A sample's reward stands on its last trained token; forced tokens are stepped over. Advantages are whitened over the
-        step's tokens, as verl and TRL do. Raises FloatingPointError when a gradient is not finite; the weights are then those
-        before the update.
+        step's tokens, as verl and TRL do. An update whose loss or gradient is not finite is skipped and counted; samples whose
+        advantages are not finite are left out. Raises FloatingPointError, naming samples, when more than
+        `max_skipped_updates` in a row are skipped.
         """
         config, options = self._config, self._config.critic
         samples = [sample for sample in samples if len(sample.rollout_logprobs)]
         rate = learning_rate(config, step) * ((options.lr or config.lr) / config.lr)
         if not samples:
-            return [], {"lr": rate}
+            return [], {"lr": rate, "skipped_updates": 0.0}
         set_learning_rate(self.optimizer, rate)
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         rewards_T = torch.zeros(int(lengths.sum()))
@@ -91,41 +94,57 @@ class Critic:
                 rewards_T, torch.cat(old), lengths, discount=options.gamma, smoothing=options.lam
             )
         returns = returns_T.split(lengths.tolist())
-        updates = []
+        updates, skipped = list[_Update](), 0
         for _ in range(options.epochs):
             for part in update_parts(len(samples), config.updates_per_step, rng):
                 known = None if old is None else [old[index] for index in part]
-                updates.append(self._optimise([samples[index] for index in part], known, [returns[index] for index in part]))
+                chosen, aims = [samples[index] for index in part], [returns[index] for index in part]
+                try:
+                    updates.append(self._optimise(chosen, known, aims))
+                except NonFiniteUpdate as error:
+                    self.skipped.skip(step, error)
+                    skipped += 1
+                    old = self.values(samples) if old is None else old  # the weights are still those before the step
+                    continue
+                self.skipped.made()
                 old = updates[-1].values if old is None else old
         assert old is not None
-        values_T = torch.cat(old)
-        advantages_T = returns_T - values_T
-        judged = whitened_tokens(advantages_T).split(lengths.tolist())
+        counted = {"lr": rate, "skipped_updates": float(skipped)}
+        advantages = [aim - value for aim, value in zip(returns, old, strict=True)]
+        sound = [index for index, one in enumerate(advantages) if bool(one.isfinite().all())]
+        if not sound:
+            return [], counted
+        returns_T, values_T, outcomes_T, advantages_T = (
+            torch.cat([part[index] for index in sound])
+            for part in (returns, old, outcomes_T.split(lengths.tolist()), advantages)
+        )
+        samples = [samples[index] for index in sound]
+        judged = per_sample(samples, whitened_tokens(advantages_T))
         foreseen = 1.0 - (outcomes_T - values_T).var() / outcomes_T.var()
         metrics = {
-            "loss": float(np.mean([update.loss for update in updates])),
-            "grad_norm": float(np.mean([update.norm for update in updates])),
-            "lr": rate,
+            **counted,
             "vpred_mean": float(values_T.mean()),
             "return_mean": float(returns_T.mean()),
-            "vf_clipfrac": sum(update.clipped for update in updates) / (len(returns_T) * options.epochs),
             "vf_explained_var": float(foreseen),
             "advantage_std": float(advantages_T.std()),
         }
+        if updates:
+            metrics |= {
+                "loss": float(np.mean([update.loss for update in updates])),
+                "grad_norm": float(np.mean([update.norm for update in updates])),
+                "vf_clipfrac": sum(update.clipped for update in updates) / sum(update.tokens for update in updates),
+            }
         return [replace(sample, advantage=part.numpy()) for sample, part in zip(samples, judged, strict=True)], metrics
 
     @torch.no_grad()
     def values(self, samples: Sequence[TrainSample]) -> list[torch.Tensor]:
         """The value of the context of each trained token, of every sample: float32 [T] each, in main memory."""
-        found: list[torch.Tensor] = [torch.zeros(0)] * len(samples)
-        for members in self._packing.packs(samples):
-            self._file(found, members, [samples[index] for index in members], self._values([samples[i] for i in members]))
-        return found
+        return self._packing.of_each(samples, self._values)
 
     def state_dict(self) -> dict[str, Any]:
-        """Trained weights and the optimiser's state."""
+        """Trained weights, the optimiser's state, and what was skipped last."""
         trained = {name: value.detach().cpu() for name, value in self.model.named_parameters() if value.requires_grad}
-        return {"weights": trained, "optimizer": self.optimizer.state_dict()}
+        return {"weights": trained, "optimizer": self.optimizer.state_dict(), "skipped": self.skipped.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError for weights of another critic."""
@@ -140,6 +159,7 @@ class Critic:
             for name, value in own.items():
                 value.copy_(state["weights"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.skipped.load_state_dict(state.get("skipped", []))
 
     def _values(self, samples: Sequence[TrainSample]) -> torch.Tensor:
         """Values float32 [T] of one pack."""
@@ -150,18 +170,37 @@ class Critic:
     def _optimise(
         self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, returns: Sequence[torch.Tensor]
     ) -> _Update:
-        """One optimiser update on all of `samples`; `old` None takes the pass's own values for those before the step."""
-        config = self._config
+        """One optimiser update on all of `samples`; `old` None takes the pass's own values for those before the step. Raises
+        NonFiniteUpdate where loss or gradient is not finite; the weights are then those before the update.
+        """
         self.model.train()
+        loss, clipped, found = self._backward(samples, old, returns)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip))
+
+        def alone(index: int) -> float:
+            return self._backward([samples[index]], old and [old[index]], [returns[index]])[0]
+
+        refuse_nonfinite(self.model, loss, norm, [sample.id for sample in samples], alone)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # now, not before the next pass: the policy's update needs the memory
+        return _Update(loss, norm, sum(len(value) for value in found), clipped, found)
+
+    def _backward(
+        self, samples: Sequence[TrainSample], old: Sequence[torch.Tensor] | None, returns: Sequence[torch.Tensor]
+    ) -> tuple[float, int, list[torch.Tensor]]:
+        """Adds the gradient of the loss over all of `samples`, pack by pack. -> (the loss, tokens whose loss the clip decided,
+        values float32 of each sample).
+        """
+        config = self._config
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         weights_T = token_weights(lengths, config.loss_aggregation, constant=config.most_response_tokens)
-        weights = weights_T.split(lengths.tolist())
-        total, clipped, found = 0.0, 0, [torch.zeros(0)] * len(samples)
+        weights = per_sample(samples, weights_T)
+        total, clipped, found = 0.0, 0, dict[int, torch.Tensor]()
         for members in self._packing.packs(samples):
             chosen = [samples[index] for index in members]
             with explained_shortage(self.model.device, self._packing.tokens(chosen), self._packing.named(chosen)):
                 values_T = self._values(chosen)
-                self._file(found, members, chosen, values_T.detach())
+                found.update(zip(members, per_sample(chosen, values_T.detach().cpu()), strict=True))
                 device = values_T.device
                 loss, cut = value_loss(
                     values_T,
@@ -172,20 +211,7 @@ class Critic:
                 )
                 loss.backward()
             total, clipped = total + float(loss.detach()), clipped + int(cut)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip))
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the critic's gradient norm is {norm}: it has diverged; resume from the last checkpoint with a lower critic.lr"
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)  # now, not before the next pass: the policy's update needs the memory
-        return _Update(total, norm, clipped, found)
-
-    @staticmethod
-    def _file(found: list[torch.Tensor], members: Sequence[int], chosen: Sequence[TrainSample], values_T: torch.Tensor) -> None:
-        parts = values_T.float().cpu().split([len(sample.rollout_logprobs) for sample in chosen])
-        for index, part in zip(members, parts, strict=True):
-            found[index] = part
+        return total, clipped, [found[index] for index in range(len(samples))]
 
 
 def build_critic(config: RlConfig, checkpoint: Path | None) -> Critic | None:

@@ -98,7 +98,7 @@ class Learner:
         old = [torch.from_numpy(sample.rollout_logprobs) for sample in samples]
         fresh = config.old_logprobs == "trainer" and config.updates_per_step * config.epochs_per_step == 1
         if config.old_logprobs == "trainer" and not fresh:
-            old = self._frozen_logprobs(samples)
+            old = self._packing.of_each(samples, lambda chosen: self._logprobs(chosen)[0])
         totals = _Totals()
         losses: list[float] = []
         norms: list[float] = []
@@ -236,17 +236,6 @@ class Learner:
             with_entropy=True,
         )
         return logprobs
-
-    @torch.no_grad()
-    def _frozen_logprobs(self, samples: Sequence[TrainSample]) -> list[torch.Tensor]:
-        """The policy's log-probabilities of every sample's trained tokens before this step's updates."""
-        found: list[torch.Tensor] = [torch.zeros(0)] * len(samples)
-        for members in self._packing.packs(samples):
-            chosen = [samples[index] for index in members]
-            parts = self._logprobs(chosen)[0].split([len(sample.rollout_logprobs) for sample in chosen])
-            for index, part in zip(members, parts, strict=True):
-                found[index] = part
-        return found
 
 
 def _each_update(losses: Sequence[float], norms: Sequence[float], updates: Sequence[LossStats]) -> dict[str, float]:

@@ -90,7 +90,10 @@ def rl_memory(config: RlConfig, prompt_tokens: int) -> MemoryPlan:
     rows = _training_rows(config, model, tokens, entropy=True, share=prompt_tokens / (prompt_tokens + new_tokens))
     state, passing = sum(row.size for row in rows[:3]), sum(row.size for row in rows[3:])
     if config.kl_coef and config.lora is None:
-        rows.insert(3, Row("reference", model.parameters * itemsize, f"another policy's weights, {config.dtype}"))
+        averaged = config.reference_decay is not None and config.dtype != "float32"  # the average is kept in float32
+        size = model.parameters * (itemsize + (4 if averaged else 0))
+        note = f"another policy's weights, {config.dtype}" + (", and their average, float32" if averaged else "")
+        rows.insert(3, Row("reference", size, note))
         state += rows[3].size
     if config.advantage == "gae":
         rows.insert(3, _critic_row(config, model))

@@ -26,6 +26,10 @@ class Reference:
         if not has_adapters(policy):
             self._model, _ = load_policy(str(resolve_model(config.model)), device=config.device, dtype=config.dtype)
             self._model.requires_grad_(False).eval()
+        # Of a model in half precision the average is kept in float32: its steps are far below 1/256 of a weight.
+        self._average: list[torch.Tensor] | None = None
+        if self._model is not None and self._decay is not None:
+            self._average = [parameter.detach().float() for parameter in self._model.parameters()]
 
     @contextmanager
     def at_work(self) -> Iterator[PreTrainedModel]:
@@ -39,24 +43,29 @@ class Reference:
 
     def follow(self) -> None:
         """Moves the average towards the policy, after its update; nothing without a decay."""
-        if self._decay is None or self._model is None:
+        if self._decay is None or self._model is None or self._average is None:
             return
+        pairs = zip(self._model.parameters(), self._policy.parameters(), strict=True)
         with torch.no_grad():
-            for mine, policys in zip(self._model.parameters(), self._policy.parameters(), strict=True):
-                mine.lerp_(policys.to(mine.dtype), 1.0 - self._decay)
+            for average, (mine, policys) in zip(self._average, pairs, strict=True):
+                average.lerp_(policys.float(), 1.0 - self._decay)
+                if mine.dtype != average.dtype:  # else the two are one tensor
+                    mine.copy_(average)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average's weights; empty where the model the run began with says it all."""
-        if self._decay is None or self._model is None:
+        """The average's weights, float32; empty where the model the run began with says it all."""
+        if self._model is None or self._average is None:
             return {}
-        return {name: value.detach().cpu() for name, value in self._model.named_parameters()}
+        names = (name for name, _ in self._model.named_parameters())
+        return {name: average.cpu() for name, average in zip(names, self._average, strict=True)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
-            assert self._model is not None
+            assert self._model is not None and self._average is not None
             with torch.no_grad():
-                for name, value in self._model.named_parameters():
-                    value.copy_(state[name])
+                for (name, mine), average in zip(self._model.named_parameters(), self._average, strict=True):
+                    average.copy_(state[name])
+                    mine.copy_(average)
 
 
 def build_reference(policy: PreTrainedModel, config: RlConfig) -> Reference | None:

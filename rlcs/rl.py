@@ -118,8 +118,9 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
                     samples, judged = critic.learn(samples, step, rng)
                 if step >= config.policy_starts:
                     learned = learner.update(samples, step - config.policy_starts, rng)
-                for notice in learner.skipped.notices():
-                    warn(notice)
+                for skipped in (learner.skipped, *([critic.skipped] if critic else [])):
+                    for notice in skipped.notices():
+                        warn(notice)
 
             with clock("log"):
                 table = rollout_table(rollouts, fates, advantages_PG, step, tokens=config.log_tokens)

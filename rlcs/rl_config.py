@@ -202,7 +202,9 @@ class RlConfig(_Section):
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
     max_skipped_updates: int = Field(default=3, ge=0)
-    """Updates in a row that are skipped where a loss or gradient is not finite; one more ends the run. 0: the first ends it."""
+    """Updates in a row (the policy's, or the critic's) that are skipped where a loss or gradient is not finite; one more ends
+    the run. 0: the first ends it.
+    """
     token_budget: int = Field(default=8192, ge=1)
     """Tokens packed into one forward and backward pass."""
 

@@ -3,7 +3,7 @@
 Axis suffixes: T trained response tokens of the samples at hand, laid end to end; D hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,11 @@ def update_parts(samples: int, updates: int, rng: np.random.Generator) -> list[n
     return [np.sort(part) for part in np.array_split(rng.permutation(samples), updates) if len(part)]
 
 
+def per_sample(samples: Sequence[TrainSample], tokens_T: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What `tokens_T` holds of each sample's trained tokens."""
+    return tokens_T.split([len(sample.rollout_logprobs) for sample in samples])
+
+
 class Packing:
     """How samples are laid into rows of `token_budget` tokens for `model` and others of its architecture. `meter` counts what
     `model` is trained on.
@@ -97,6 +102,17 @@ class Packing:
         inputs = packed.inputs.to(model.device)
         contexts, targets = (torch.from_numpy(rows[trained]).to(model.device) for rows in (packed.contexts, packed.places))
         return hidden_states(model, inputs).index_select(0, contexts), inputs.input_ids[targets]
+
+    @torch.no_grad()
+    def of_each(
+        self, samples: Sequence[TrainSample], compute: Callable[[Sequence[TrainSample]], torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """What `compute` finds for the trained tokens [T] of a pack, pack by pack: [T] of every sample, in main memory."""
+        found: dict[int, torch.Tensor] = {}
+        for members in self.packs(samples):
+            chosen = [samples[index] for index in members]
+            found.update(zip(members, per_sample(chosen, compute(chosen).cpu()), strict=True))
+        return [found[index] for index in range(len(samples))]
 
     def named(self, samples: Sequence[TrainSample]) -> str:
         """The pack's longest sample, for messages."""

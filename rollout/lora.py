@@ -24,6 +24,7 @@ _NAME = "default"
 _PARTS = (f".lora_A.{_NAME}.", f".lora_B.{_NAME}.")
 _BASE = ".base_layer."
 _TENSORS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_BASE_DIGEST = "base.sha256"
 _PREFIX = "base_model.model."  # of every name in peft's files
 _SAMPLED = 1024  # values of each frozen parameter that its digest reads
 
@@ -119,7 +120,9 @@ def save_adapters(model: PreTrainedModel, folder: Path) -> None:
     """Writes the adapters as `PeftModel.from_pretrained(base, folder)` loads them, with a digest of the base's weights."""
     folder.mkdir(parents=True)
     tensors = {_saved_name(name): value.detach().contiguous() for name, value in adapter_parameters(model)}
-    save_file(tensors, folder / _TENSORS, metadata={"format": "pt", "base": base_digest(model)})
+    # One entry: safetensors writes several in an order drawn by chance, and equal adapters must be equal files.
+    save_file(tensors, folder / _TENSORS, metadata={"format": "pt"})
+    (folder / _BASE_DIGEST).write_text(base_digest(model) + "\n", encoding="ascii")
     settings = model.peft_config[_NAME]
     settings.base_model_name_or_path = model.name_or_path
     settings.save_pretrained(str(folder))
@@ -134,9 +137,10 @@ def load_adapters(model: PreTrainedModel, folder: Path) -> None:
     """Fills the adapters of `model` from `folder`. Raises ValueError when these are of other settings or another base."""
     found = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     settings = model.peft_config[_NAME]
-    own = dict(adapter_parameters(model))
+    own, recorded = dict(adapter_parameters(model)), folder / _BASE_DIGEST
     with safe_open(folder / _TENSORS, framework="pt") as file:
-        names, base = set(file.keys()), (file.metadata() or {}).get("base")
+        names = set(file.keys())
+        base = recorded.read_text("ascii").strip() if recorded.is_file() else (file.metadata() or {}).get("base")
         same = (found["r"], found["lora_alpha"]) == (settings.r, settings.lora_alpha)
         if not same or names != {_saved_name(name) for name in own}:
             raise ValueError(

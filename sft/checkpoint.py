@@ -11,6 +11,7 @@ weights and adapter/ the adapters, as peft does.
 import json
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -171,7 +172,13 @@ def resolve_model(path: str | Path) -> Path:
 
 
 def _to_saved(value: Any, where: str) -> Any:
-    """`value` in the types that `torch.load(weights_only=True)` takes: arrays become marked tensors."""
+    """`value` in the types that `torch.load(weights_only=True)` takes: arrays become marked tensors.
+
+    Equal strings become one object: pickle writes an object that it meets again as a reference, and after a resume names that
+    came from a file are other objects than those of the program. Equal states must be equal bytes.
+    """
+    if isinstance(value, str):
+        return sys.intern(str(value))
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biuf":
             raise TypeError(f"{where}: an array of dtype {value.dtype}; expected numbers or booleans")
@@ -179,10 +186,10 @@ def _to_saved(value: Any, where: str) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {key: _to_saved(inner, f"{where}[{key!r}]") for key, inner in value.items()}
+        return {_to_saved(key, where): _to_saved(inner, f"{where}[{key!r}]") for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_to_saved(inner, f"{where}[{place}]") for place, inner in enumerate(value))
-    if value is None or isinstance(value, bool | int | float | str | torch.Tensor):
+    if value is None or isinstance(value, bool | int | float | torch.Tensor):
         return value
     raise TypeError(f"{where}: a {type(value).__name__}; expected dicts, lists, tuples, numbers, strings, arrays or tensors")
 

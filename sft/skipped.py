@@ -60,23 +60,25 @@ def _named(ids: Sequence[str]) -> str:
 
 
 class SkippedUpdates:
-    """Counts skipped updates; more than `most` one after the other end the run."""
+    """Counts skipped updates of the model that messages call `whose`, of the learning rate `rate`; more than `most` one after
+    the other end the run.
+    """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, *, whose: str = "policy", rate: str = "lr") -> None:
+        self._most, self._whose, self._rate = most, whose, rate
         self._in_a_row: list[str] = []
         self._fresh: list[str] = []
 
     def skip(self, step: int, error: NonFiniteUpdate) -> None:
         """Notes an update that was left out. Raises FloatingPointError with all of the row when there are too many."""
-        said = f"step {step}: {error}"
+        said = f"step {step}{'' if self._whose == 'policy' else f', {self._whose}'}: {error}"
         self._in_a_row.append(said)
         if len(self._in_a_row) > self._most:
             raise FloatingPointError(
-                "the policy has diverged, or the data hold what it cannot compute: "
+                f"the {self._whose} has diverged, or the data hold what it cannot compute: "
                 f"{len(self._in_a_row)} updates in a row are not finite, and max_skipped_updates is {self._most}. "
                 + ". ".join(self._in_a_row)
-                + ". Resume from the last checkpoint with a lower lr, or start a run without these samples"
+                + f". Resume from the last checkpoint with a lower {self._rate}, or start a run without these samples"
             ) from error
         self._fresh.append(f"{said}; the update is skipped, the weights stay as they were")
 

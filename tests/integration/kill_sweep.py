@@ -1,9 +1,10 @@
 """Many more moments than the tests take, over samplers and objectives, each run killed several times on its way.
 
-    python tests/integration/kill_sweep.py [--moments 200] [--seed 0] [--minutes 60] --policy DIR --problems FILE
+    python tests/integration/kill_sweep.py [--moments 200] [--seed 0] [--minutes 60] [--results FILE]
 
-A moment is a call of a seam (kill_driver.py) or, one in three, a time drawn evenly from the run. A line is printed for each run
-that ends otherwise than the undisturbed one, and a summary in the end. Not collected by pytest.
+A moment is a call of a seam (kill_driver.py) or, one in three, a time drawn evenly from the run. Policy and problems are those
+of the tests (coin_policy.py). A line is printed for each run that ends otherwise than the undisturbed one, and a summary in
+the end; the results file holds the summary so far, so that a sweep that is stopped has one. Not collected by pytest.
 """
 
 import argparse
@@ -14,12 +15,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from coin_policy import write_policy, write_problems
 from kill_driver import HALVES
 from killed_runs import Driver, Moment, differences, moments
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "kill_sweep.json"
 
 VARIANTS: list[dict[str, Any]] = [
     {"sampler": "rlcs", "updates_per_step": 2, "kl_coef": 0.01, "reference_decay": 0.9},
@@ -53,18 +58,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--moments", type=int, default=200, help="kills in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="no new run is begun after this time")
-    parser.add_argument("--policy", type=Path, required=True, help="a checkpoint")
-    parser.add_argument("--problems", type=Path, required=True, help="problems of which it solves some")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     rng, began = np.random.default_rng(options.seed), time.monotonic()
     killed: Counter[str] = Counter()
-    runs = faults = 0
+    faults: list[dict[str, Any]] = []
+    report: dict[str, Any] = {}
+    runs = 0
     folder = Path(tempfile.mkdtemp(prefix="kill-sweep-"))
+    (folder / "policy").mkdir()
+    problems = write_problems(folder)
+    policy = write_policy(folder / "policy", problems)
     with Driver({**os.environ, "OMP_NUM_THREADS": "1"}) as driver:
         undisturbed: dict[int, tuple[list[Moment], float]] = {}
         while killed.total() < options.moments and time.monotonic() - began < 60 * options.minutes:
             number = runs % len(VARIANTS)
-            config = settings(options.policy, options.problems, VARIANTS[number])
+            config = settings(policy, problems, VARIANTS[number])
             whole = folder / f"whole-{number}"
             if number not in undisturbed:
                 start = time.monotonic()
@@ -82,13 +91,16 @@ def main(arguments: list[str]) -> int:
                 status = driver.run("rl", config, folder / "run", resume=True)["status"]
             found = differences(folder / "run" / "run", whole / "run") if status == 0 else [f"it ended with status {status}"]
             if found:
-                faults += 1
-                print(json.dumps({"variant": VARIANTS[number], "killed": chain, "found": found}), flush=True)
+                faults.append({"variant": VARIANTS[number], "killed": chain, "found": found})
+                print(json.dumps(faults[-1]), flush=True)
             shutil.rmtree(folder / "run")
             runs += 1
+            counts = {"kills": killed.total(), "runs": runs, "variants": len(undisturbed), "killed at": dict(killed)}
+            report = {"date": datetime.now(UTC).date().isoformat(), "seed": options.seed, **counts, "ended otherwise": faults}
+            options.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder)
-    print(f"{killed.total()} kills in {runs} runs of {len(undisturbed)} variants: {faults} ended otherwise. {dict(killed)}")
-    return int(faults > 0)
+    print(json.dumps(report))
+    return int(bool(faults))
 
 
 if __name__ == "__main__":

@@ -321,9 +321,9 @@ def test_updates_raise_the_probability_of_the_better_response(samples: list[Trai
     model = fresh_model()
     learner = Learner(model, settings(lr=1e-3))
     good, bad = ([TrainSample(samples[i].encoded, samples[i].rollout_logprobs, sign)] for i, sign in ((4, 1.0), (5, -1.0)))
-    before = [float(learner._frozen_logprobs(group)[0].sum()) for group in (good, bad)]
+    before = [float(learner._logprobs(group)[0].sum()) for group in (good, bad)]
     learner.update([*good, *bad], 0, np.random.default_rng(0))
-    after = [float(learner._frozen_logprobs(group)[0].sum()) for group in (good, bad)]
+    after = [float(learner._logprobs(group)[0].sum()) for group in (good, bad)]
     assert after[0] > before[0] and after[1] < before[1]
 
 

@@ -49,7 +49,7 @@ def settings(saved: Path, **changes: Any) -> RlConfig:
 
 
 def learner_of(config: RlConfig) -> Learner:
-    model, _ = load_policy(config.model)
+    model, _ = load_policy(config.model, dtype=config.dtype)
     if config.lora is not None:
         add_adapters(model, **config.lora.model_dump(), seed=0)
     return Learner(model, config, build_reference(model, config))
@@ -104,16 +104,41 @@ def test_the_average_follows_by_its_decay_and_a_frozen_reference_not_at_all(save
             assert torch.allclose(weights(reference), expected, atol=1e-7)
 
 
-def test_a_restored_average_goes_on_as_the_original(saved: Path, samples: list[TrainSample]) -> None:
-    config = settings(saved, reference_decay=0.5)
+def test_steps_of_the_average_too_small_for_bfloat16_add_up(saved: Path) -> None:
+    """A policy 2% above the reference, averaged with decay 0.99 over 100 steps: 1 - 0.99^100 of the way. In bfloat16, where a
+    step of 0.02% of a weight rounds to nothing, the average would never have left.
+    """
+    config = settings(saved, reference_decay=0.99, dtype="bfloat16")
+    model, _ = load_policy(str(saved), dtype="bfloat16")
+    start = weights(model).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.02)
+    reference = build_reference(model, config)
+    assert reference is not None
+    for _ in range(100):
+        reference.follow()
+    expected = start + (1 - 0.99**100) * (weights(model).double() - start)
+    average = torch.cat([one.flatten() for one in reference.state_dict().values()])
+    torch.testing.assert_close(average.double(), expected, rtol=1e-5, atol=1e-7)
+    with reference.at_work() as used:
+        assert torch.equal(weights(used), average.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_restored_average_goes_on_as_the_original(saved: Path, samples: list[TrainSample], dtype: str) -> None:
+    config = settings(saved, reference_decay=0.5, dtype=dtype)
     learner = learner_of(config)
     learner.update(samples, 0, np.random.default_rng(0))
     assert learner.reference is not None
     restored = build_reference(learner.model, config)
     assert restored is not None
     restored.load_state_dict(learner.reference.state_dict())
-    with learner.reference.at_work() as one, restored.at_work() as other:
-        assert torch.equal(weights(one), weights(other))
+    for _ in range(2):
+        with learner.reference.at_work() as one, restored.at_work() as other:
+            assert torch.equal(weights(one), weights(other))
+        learner.reference.follow()
+        restored.follow()
     assert learner_of(settings(saved)).reference.state_dict() == {}  # type: ignore[union-attr]
 
 

@@ -74,6 +74,16 @@ def test_the_training_state_comes_back_exactly(
         assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_state_of_which_a_part_came_from_a_checkpoint_is_the_same_bytes(
+    tmp_path: Path, trained: tuple[PreTrainedModel, torch.optim.AdamW], renderer: ChatRenderer
+) -> None:
+    """Its names are then other objects than the program's, which pickle tells apart."""
+    first = save(tmp_path / "step-000001", trained, renderer, {"step": 1, "name": "kind", "inner": {"step": 2, "kind": "name"}})
+    inner = load_training_state(first)[1]["inner"]
+    second = save(tmp_path / "step-000002", trained, renderer, {"step": 1, "name": "kind", "inner": inner})
+    assert (first / STATE).read_bytes() == (second / STATE).read_bytes()
+
+
 @pytest.mark.parametrize("value", [object(), {"a": np.array(["text"])}, [{1, 2}]])
 def test_state_that_cannot_be_saved_safely_is_refused_by_its_place_and_leaves_no_checkpoint(
     tmp_path: Path, trained: tuple[PreTrainedModel, torch.optim.AdamW], renderer: ChatRenderer, value: Any
