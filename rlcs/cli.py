@@ -118,12 +118,28 @@ def dashboard(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories of `rlcs rl`, of either engine")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0: a free one")] = 8500,
     no_open: Annotated[bool, typer.Option("--no-open", help="do not open a browser")] = False,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="write the page to one file instead of serving it")
+    ] = None,
+    media: Annotated[
+        list[Path] | None, typer.Option(help="folder, besides a problem file's own, that images may lie in")
+    ] = None,
 ) -> None:
     """A web page over live or finished runs: learning, difficulty, problems, rollouts (docs/dashboard.md)."""
     _require_dashboard()
+    if export is not None:
+        from rlcs.dashboard.export import export_page
+        from rlcs.dashboard.runs import named_runs
+        from rlcs.dashboard.watch import Watch
+
+        _say(f"written: {export_page(Watch(named_runs(runs), media=tuple(media or ())), export)}")
+        return
     from rlcs.dashboard.serve import serve_dashboard
 
-    serve_dashboard(runs, port=port, open_browser=not no_open, ready=lambda at: _say(f"dashboard at {at} (Ctrl-C ends it)"))
+    def ready(address: str) -> None:
+        _say(f"dashboard at {address} (Ctrl-C ends it)")
+
+    serve_dashboard(runs, port=port, open_browser=not no_open, ready=ready, media=media or ())
 
 
 @app.command()

@@ -40,7 +40,7 @@ def overview(run: Run) -> dict[str, Any]:
     """The body of /api/runs/{run}/overview."""
     log, domains = run.log, run.domains
     curves = Thinned(log, MOST_POINTS)
-    heldout = _heldout(run) if run.has("heldout.jsonl") else None
+    heldout = heldout_curve(run) if run.has("heldout.jsonl") else None
     training = {domain: _training(curves, f"{domain}/" if domain else "") for domain in ["", *domains]}
     totals = _totals(run)
     return {
@@ -139,7 +139,7 @@ def _inner(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _heldout(run: Run) -> dict[str, Any] | None:
+def heldout_curve(run: Run) -> dict[str, Any] | None:
     rows = [row for row in read_rows(run.path / "heldout.jsonl") if isinstance(row.get("updates"), int)]
     if not rows:
         return None

@@ -259,7 +259,7 @@ def named_runs(paths: Sequence[Path]) -> dict[str, Run]:
             other != path and other.parts[-depth:] == path.parts[-depth:] for other in resolved
         ):
             depth += 1
-        name = re.sub(r"[^\w.-]+", "-", "-".join(path.parts[-depth:])).strip(".-") or "run"
+        name = re.sub(r"[^\w.-]+", "-", "-".join(path.parts[-depth:]), flags=re.ASCII).strip(".-") or "run"
         name, number = name[:80], 1
         while name in runs:
             number += 1

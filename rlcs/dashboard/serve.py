@@ -17,12 +17,15 @@ HOST = "127.0.0.1"
 _NICE = 10  # a run on the same machine goes first
 
 
-def serve_dashboard(runs: Sequence[Path], *, port: int, open_browser: bool, ready: Callable[[str], None]) -> None:
-    """Serves the page on 127.0.0.1 until a signal ends it; `ready` is told the address.
+def serve_dashboard(
+    runs: Sequence[Path], *, port: int, open_browser: bool, ready: Callable[[str], None], media: Sequence[Path] = ()
+) -> None:
+    """Serves the page on 127.0.0.1 until a signal ends it; `ready` is told the address; `media`
+    are folders, besides that of a problem file, that its images may lie in.
 
     Raises FileNotFoundError for what is no run directory, OSError for a port that is taken.
     """
-    app = build_app(Watch(named_runs(runs)))
+    app = build_app(Watch(named_runs(runs), media=tuple(media)))
     listening = _listen(port)
     address = f"http://{HOST}:{listening.getsockname()[1]}/"
     os.nice(_NICE)

@@ -7,7 +7,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlcs.dashboard.answers import ANSWERS, Answer, Missing
+from rlcs.dashboard.compare import AXES, compare, default_metric
 from rlcs.dashboard.parameters import BadParameter, Parameters
 from rlcs.dashboard.watch import Watch
 
@@ -61,6 +62,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(one) for one in value]
     return value
+
+
+def response_body(body: Any) -> Any:
+    """What a client would find in the JSON of a body."""
+    return json.loads(bytes(Json(body).body))
 
 
 class LocalOnly:
@@ -106,6 +112,9 @@ def build_app(watch: Watch, *, hosts: tuple[str, ...] = LOCAL_HOSTS, lifespan: b
     async def runs(request: Request) -> Response:
         return Json({"version": 1, "export": False, "runs": await to_thread.run_sync(watch.summaries)})
 
+    async def compared(request: Request) -> Response:
+        return Json(await to_thread.run_sync(_compare, watch, Parameters(request.query_params)))
+
     async def events(request: Request) -> Response:
         return StreamingResponse(_events(watch, request), media_type="text/event-stream")
 
@@ -115,6 +124,7 @@ def build_app(watch: Watch, *, hosts: tuple[str, ...] = LOCAL_HOSTS, lifespan: b
         Route("/static/{name}", _static),
         Route("/api/runs", runs),
         Route("/api/events", events),
+        Route("/api/compare", compared),
         *(Route(f"/api/runs/{{run}}{path}", partial(_answer, watch, answer)) for path, answer in ANSWERS.items()),
     ]
     return Starlette(
@@ -132,6 +142,20 @@ async def _answer(watch: Watch, answer: Answer, request: Request) -> Response:
         return Json({"error": f"no run {name[:80]!r}; there are {', '.join(watch.runs)}"}, 404)
     body = await to_thread.run_sync(answer, watched, Parameters(request.query_params), request.path_params)
     return body if isinstance(body, Response) else Json(body)
+
+
+def _compare(watch: Watch, query: Parameters) -> dict[str, Any]:
+    query.known(("run", "metric", "x", "domain"))
+    names = query.texts("run") or list(watch.runs)
+    unknown = [name for name in names if name not in watch.runs]
+    if unknown:
+        raise BadParameter(f"no run {unknown[0][:80]!r}; there are {', '.join(watch.runs)}")
+    runs = {name: watch.runs[name].run for name in names}
+    axis = query.one_of("x", tuple(AXES), "step")
+    with ExitStack() as locks:
+        for name in runs:
+            locks.enter_context(watch.runs[name].lock)
+        return compare(runs, query.text("metric") or default_metric(runs), axis, query.text("domain") or "")
 
 
 async def _events(watch: Watch, request: Request) -> AsyncIterator[str]:
