@@ -3,6 +3,7 @@
 Modules are imported by the verb that needs them, so that `rlcs --help` and `rlcs score` do not wait for torch.
 """
 
+import logging
 import os
 import sys
 from contextlib import nullcontext
@@ -390,9 +391,17 @@ def _require_dashboard() -> None:
 
 def _hide_loading_bars() -> None:
     """transformers' bars over loading and saving would tear ours, and last a moment."""
-    from transformers.utils import logging
+    from transformers.utils import logging as loading
 
-    logging.disable_progress_bar()
+    loading.disable_progress_bar()
+
+
+def _quiet_torchao() -> None:
+    """transformers imports torchao where it is installed, which names at every start the kernels of its wheel that are for
+    other machines, and what it does that torch will not need any more.
+    """
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _say(text: str) -> None:
@@ -403,6 +412,7 @@ def main() -> None:
     """The console script. Bad input ends in one clear message and exit status 2, a signal in 128 + its number; neither in a
     traceback.
     """
+    _quiet_torchao()
     try:
         app()
     except Stopped as stop:

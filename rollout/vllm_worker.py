@@ -6,12 +6,14 @@ memfd of the trainer's process), parameters on a GPU as CUDA IPC handles.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import select
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,9 +47,35 @@ class WeightReceiver:
 
     def _load(self, tensors: list[tuple[str, torch.Tensor]]) -> int:
         # vLLM's reload restores what packing, quantisation or padding made of the weights and does it again.
-        self.model_runner.reload_weights(weights_iterator=iter(tensors), is_checkpoint_format=True)
+        with _without_false_alarms(_weightless(self.model_runner.get_model(), [name for name, _ in tensors])):
+            self.model_runner.reload_weights(weights_iterator=iter(tensors), is_checkpoint_format=True)
         _pack_heads(self.model_runner.get_model())
         return len(tensors)
+
+
+def _weightless(model: torch.nn.Module, given: Sequence[str]) -> set[str]:
+    """Names of the classes of layers that an update with these tensors has no weights for, and needs none: tables of angles or
+    positions are computed, and a head that is tied to the embeddings is `_pack_heads`' business.
+    """
+    layers = list(model.modules())
+    weighted = {type(layer).__name__ for layer in layers if any(True for _ in layer.parameters(recurse=False))}
+    tied = set() if any("lm_head" in name for name in given) else {"ParallelLMHead"}
+    return {type(layer).__name__ for layer in layers} - weighted | tied
+
+
+@contextmanager
+def _without_false_alarms(layers: Collection[str]) -> Iterator[None]:
+    """Keeps vLLM's reload from warning, at every update, that layers of these classes got no weights."""
+
+    def is_alarm(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and record.args and record.args[0] in layers)
+
+    reload = logging.getLogger("vllm.model_executor.model_loader.reload.layerwise")
+    reload.addFilter(is_alarm)
+    try:
+        yield
+    finally:
+        reload.removeFilter(is_alarm)
 
 
 def _pack_heads(model: torch.nn.Module) -> None:
