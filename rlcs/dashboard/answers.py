@@ -30,7 +30,7 @@ Answer = Callable[[Watched, Parameters, Mapping[str, Any]], Any]
 def _overview(watched: Watched, query: Parameters, path: Mapping[str, Any]) -> Any:
     query.known(())
     with watched.lock:
-        return overview(watched.run) | {"run": watched.summary()}
+        return overview(watched.run, watched.snapshots.beliefs()) | {"run": watched.summary()}
 
 
 def _difficulty(watched: Watched, query: Parameters, path: Mapping[str, Any]) -> Any:

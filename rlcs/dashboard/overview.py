@@ -4,15 +4,19 @@ Axis suffixes: K points of a curve.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rlcs.dashboard.metric_log import MetricLog, Thinned, read_rows
 from rlcs.dashboard.run_alerts import run_alerts
 from rlcs.dashboard.runs import Run
-from rlcs.dashboard.verdict import verdict_of
+from rlcs.dashboard.verdict import Beliefs, verdict_of
 from rlcs.estimates import wilson_interval
 
 MOST_POINTS = 600
@@ -36,11 +40,12 @@ _COUNTS = {"groups": "groups_generated", "trained": "groups_trained"} | {
 _SAMPLER = ("coverage", "age", "expansion", "domain_share", "prior_strength", "discount", "carry", "invalid", "silent")
 
 
-def overview(run: Run) -> dict[str, Any]:
-    """The body of /api/runs/{run}/overview."""
+def overview(run: Run, beliefs: Beliefs | None = None) -> dict[str, Any]:
+    """The body of /api/runs/{run}/overview. `beliefs` as from `Snapshots.beliefs`, where they are at hand."""
     log, domains = run.log, run.domains
     curves = Thinned(log, MOST_POINTS)
     heldout = heldout_curve(run) if run.has("heldout.jsonl") else None
+    guard = _guard(run) if run.has("guard.jsonl") else None
     training = {domain: _training(curves, f"{domain}/" if domain else "") for domain in ["", *domains]}
     totals = _totals(run)
     return {
@@ -54,7 +59,7 @@ def overview(run: Run) -> dict[str, Any]:
         "domains": domains,
         "training": training,
         "heldout": heldout,
-        "guard": _guard(run) if run.has("guard.jsonl") else None,
+        "guard": guard,
         "speed": {
             "seconds": _family(curves, log, "seconds/"),
             "tokens_per_s": {
@@ -67,7 +72,7 @@ def overview(run: Run) -> dict[str, Any]:
         "sampler": _sampler(curves, log, domains),
         "policy": _family(curves, log, "policy/"),
         "totals": totals,
-        "verdict": verdict_of(log, domains, heldout, totals, run.config.get("sampler")),
+        "verdict": verdict_of(log, domains, heldout, guard, totals, run.config.get("sampler"), beliefs or {}),
         "alerts": run_alerts(run),
         "intervals": INTERVALS,
     }
@@ -181,6 +186,7 @@ def _guard(run: Run) -> dict[str, Any] | None:
     if not rows:
         return None
     names = sorted({str(name) for row in rows for name in _inner(row, "domains")})
+    asked = _audit_problems(run.path, rows[-1]["updates"])
     return {
         "updates": [row["updates"] for row in rows],
         "step": [row["updates"] - 1 for row in rows],
@@ -190,11 +196,21 @@ def _guard(run: Run) -> dict[str, Any] | None:
                     name: listed(np.array([_number(_inner(_inner(row, "domains"), domain), name) for row in rows]))
                     for name in ("audit", "reward", "passed_wrongly")
                 },
+                "problems": [asked.get(domain)] * len(rows),
                 "quarantined": [bool(_inner(_inner(row, "domains"), domain).get("quarantined")) for row in rows],
             }
             for domain in names
         },
     }
+
+
+def _audit_problems(path: Path, updates: int) -> dict[str, int]:
+    """How many audit problems each domain has: the same at every look, and told by the responses of one."""
+    try:
+        table = pq.read_table(path / "audit" / f"step={updates:06d}.parquet", columns=["domain", "id"])
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return {}
+    return dict(Counter(domain for domain, _ in set(zip(*(table[name].to_pylist() for name in ("domain", "id")), strict=True))))
 
 
 def _sampler(curves: Thinned, log: MetricLog, domains: list[str]) -> dict[str, Any]:

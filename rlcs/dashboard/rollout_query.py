@@ -3,7 +3,6 @@
 Counts of a label are taken under all other filters, so that they say what choosing it would show.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlcs.dashboard.parameters import BadParameter, Parameters
-from rlcs.dashboard.rollout_index import LABELS, REWARD_BINS, RolloutIndex
+from rlcs.dashboard.rollout_index import LABELS, REWARD_BINS, RolloutIndex, reward_bin
 
 ORDERS = {
     "newest": "step DESC, place",
@@ -57,45 +56,70 @@ class Filter:
             query.text("search") or None,
         )
 
-    @property
-    def in_cube(self) -> bool:
-        """Whether the counts of the cube can tell: bounds on rewards only where its bins end."""
-        low = self.reward_min is None or self.reward_min <= 0 or abs(self.reward_min * REWARD_BINS % 1) < 1e-9
-        high = self.reward_max is None or self.reward_max >= 1 or self.reward_max == 0
-        return self.index is None and low and high
-
-    def where(self, index: RolloutIndex, *, labels: bool = True, cube: bool = False, reward: bool = True) -> str:
-        """The condition in SQL; every value in it is a number of ours."""
+    def where(self, index: RolloutIndex, *, labels: bool = True, reward: bool = True) -> str:
+        """The condition in SQL on rows; every value in it is a number of ours."""
         parts = ["true"]
         if self.step_from is not None:
             parts.append(f"step >= {self.step_from}")
         if self.step_to is not None:
             parts.append(f"step <= {self.step_to}")
-        if self.index is not None and not cube:
+        if self.index is not None:
             parts.append(f"problem = {self.index}")
         if reward:
-            parts += self.reward_bounds(cube)
+            parts += self._reward_bounds()
         if labels:
             for label, values in self.labels.items():
                 codes = [code for value in values if (code := index.codes[label].find(value)) is not None]
                 parts.append(f"{label} IN ({', '.join(map(str, codes))})" if codes else "false")
         return " AND ".join(parts)
 
-    def reward_bounds(self, cube: bool) -> list[str]:
+    def counted(self, index: RolloutIndex, columns: str, *, labels: bool) -> str:
+        """A query for `columns`, `bin`, `n` rollouts, whether they are `within` the bounds on rewards, and whether they are to
+        be counted `whole` (without those bounds). From the cube, and from the rows only those of bins that a bound cuts.
+        """
+        where = self.where(index, labels=labels, reward=False)
+        bounds = self._reward_bounds()
+        exact = " AND ".join(["true", *bounds])
+        if self.index is not None:
+            within = f"coalesce({exact}, false)"
+            return f"SELECT {columns}, bin, 1 AS n, {within} AS within, true AS whole FROM {index.rows} WHERE {where}"
+        first, last, cut = self._bins()
+        inside = f"bin BETWEEN {first} AND {last}" if bounds else "true"
+        query = f"SELECT {columns}, bin, n, {inside} AS within, true AS whole FROM {index.cube} WHERE {where}"
+        if cut:
+            bins = ", ".join(map(str, cut))
+            query += (
+                f" UNION ALL SELECT {columns}, bin, 1 AS n, true AS within, false AS whole FROM {index.rows} "
+                f"WHERE {where} AND bin IN ({bins}) AND {exact}"
+            )
+        return query
+
+    def _reward_bounds(self) -> list[str]:
         """Conditions in SQL; a rollout without a reward is in no bounds."""
         parts = []
         if self.reward_min is not None:
-            parts.append(f"bin >= {_bin_from(self.reward_min)}" if cube else f"reward >= {self.reward_min - _SLACK!r}")
+            parts.append(f"reward >= {self.reward_min - _SLACK!r}")
         if self.reward_max is not None:
-            last = 0 if self.reward_max == 0 else REWARD_BINS + 1
-            parts.append(f"bin <= {last}" if cube else f"reward <= {self.reward_max + _SLACK!r}")
-        return [*parts, "bin < 255"] if parts else []
+            parts.append(f"reward <= {self.reward_max + _SLACK!r}")
+        return parts
+
+    def _bins(self) -> tuple[int, int, list[int]]:
+        """(first, last) bin wholly within the bounds on rewards, and the bins that a bound cuts."""
+        first, last, cut = 0, REWARD_BINS + 1, set()
+        if self.reward_min is not None and self.reward_min > 0:
+            held = _bin_of(self.reward_min)
+            whole = self.reward_min == 1 or abs(self.reward_min * REWARD_BINS - round(self.reward_min * REWARD_BINS)) < 1e-9
+            first = held if whole and self.reward_min <= 1 else held + 1
+            cut |= set() if whole else {held}
+        if self.reward_max is not None and self.reward_max < 1:
+            held = _bin_of(self.reward_max)
+            last = 0 if self.reward_max == 0 else held - 1
+            cut |= {held} if self.reward_max > 0 else set()
+        return first, last, sorted(one for one in cut if not first <= one <= last)
 
 
-def _bin_from(reward: float) -> int:
-    if reward <= 0:
-        return 0
-    return REWARD_BINS + 1 if reward >= 1 else math.floor(reward * REWARD_BINS + 1e-9) + 1
+def _bin_of(reward: float) -> int:
+    return int(reward_bin(np.array([reward]))[0])
 
 
 @dataclass(frozen=True)
@@ -151,9 +175,7 @@ def rows_at(
 
 def _steps(index: RolloutIndex, chosen: Filter) -> dict[int, int]:
     """Matching rollouts by step, ascending."""
-    cube = chosen.in_cube
-    table, count = (index.cube, "sum(n)") if cube else (index.rows, "count(*)")
-    query = f"SELECT step, {count} FROM {table} WHERE {chosen.where(index, cube=cube)} GROUP BY step ORDER BY step"
+    query = f"SELECT step, sum(n) FROM ({chosen.counted(index, 'step', labels=True)}) WHERE within GROUP BY step ORDER BY step"
     return {int(step): int(n) for step, n in index.database.cursor().execute(query).fetchall()}
 
 
@@ -214,13 +236,8 @@ def _rounded(value: float | None) -> float | None:
 
 def _counts(index: RolloutIndex, chosen: Filter) -> tuple[dict[str, dict[str, int]], list[int]]:
     """Facets of every label, and the reward's histogram, each under all other filters."""
-    cube = chosen.in_cube
-    table, count = (index.cube, "sum(n)") if cube else (index.rows, "count(*)")
-    within = " AND ".join(["true", *chosen.reward_bounds(cube)])
-    query = (
-        f"SELECT {', '.join(LABELS)}, bin, coalesce({within}, false) AS within, {count} AS n FROM {table} "
-        f"WHERE {chosen.where(index, labels=False, cube=cube, reward=False)} GROUP BY ALL"
-    )
+    names = ", ".join(LABELS)
+    query = f"SELECT {names}, bin, within, whole, sum(n) AS n FROM ({chosen.counted(index, names, labels=False)}) GROUP BY ALL"
     found = {name: np.asarray(column) for name, column in index.database.cursor().execute(query).fetchnumpy().items()}
     n = found["n"].astype(np.int64)
     passes = {label: np.ones(len(n), bool) for label in LABELS}
@@ -231,9 +248,9 @@ def _counts(index: RolloutIndex, chosen: Filter) -> tuple[dict[str, dict[str, in
     facets = {}
     for label in LABELS:
         keep = within_bounds & np.logical_and.reduce([passes[other] for other in LABELS if other != label])
-        names = index.codes[label].names
-        counts = np.bincount(found[label][keep].astype(np.int64), n[keep], len(names))
-        facets[label] = {name: int(count) for name, count in zip(names, counts, strict=True) if count}
-    keep = np.logical_and.reduce(list(passes.values())) & (bins < 255)
+        known = index.codes[label].names
+        counts = np.bincount(found[label][keep].astype(np.int64), n[keep], len(known))
+        facets[label] = {name: int(count) for name, count in zip(known, counts, strict=True) if count}
+    keep = np.logical_and.reduce(list(passes.values())) & found["whole"].astype(bool) & (bins < 255)
     inner = np.bincount(np.clip(bins[keep] - 1, 0, REWARD_BINS - 1), n[keep], REWARD_BINS)
     return facets, [int(count) for count in inner]

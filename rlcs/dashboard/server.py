@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +191,10 @@ async def _static(request: Request) -> Response:
 
 
 def plotly_script() -> Path:
-    """Plotly's script as the package brings it."""
-    import plotly
-
-    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    """Plotly's script as the package brings it, which need not be imported for that."""
+    found = find_spec("plotly")
+    assert found is not None and found.submodule_search_locations
+    return Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
 
 
 async def _plotly(request: Request) -> Response:

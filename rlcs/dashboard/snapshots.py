@@ -252,6 +252,22 @@ class Snapshots:
                     found[step] = np.frombuffer(content, ROW)[0]
         return found
 
+    def beliefs(self) -> dict[str, tuple[float, float]]:
+        """By domain: mean of the posterior means over its problems in the first snapshot read and in the last."""
+        with self.lock:
+            if len(self.by_step) < 2:
+                return {}
+            ends = [self.by_step[step] for step in (min(self.by_step), max(self.by_step))]
+            found = {}
+            for domain in {domain for domain, _ in self.cells}:
+                of_domain = np.flatnonzero(self.chosen_Q([domain], []))
+                parts = [(one, of_domain[of_domain < len(one.bins_QB)]) for one in ends]
+                counts = [int(one.problems_Q[places].sum()) for one, places in parts]
+                if all(counts):
+                    first, last = (float(one.sums_Q4[places, 0].sum()) for one, places in parts)
+                    found[domain] = (first / counts[0], last / counts[1])
+        return found
+
     def chosen_Q(self, domains: Sequence[str], tiers: Sequence[str]) -> np.ndarray:
         """bool: the cells of these domains and tiers; none named is all."""
         return np.array(

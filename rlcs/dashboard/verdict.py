@@ -11,6 +11,7 @@ from rlcs.estimates import Estimate, wilson_interval
 
 _ENDS = 0.1  # part of the steps at either end that a training curve is judged by
 _FEWEST = 3  # steps at either end
+_EVEN = (None, "uniform", "dapo")  # samplers that draw without regard to difficulty
 
 
 def rate_change(before: Estimate, after: Estimate) -> tuple[float, float, float]:
@@ -23,25 +24,43 @@ def rate_change(before: Estimate, after: Estimate) -> tuple[float, float, float]
     return mean, low, high
 
 
+Beliefs = Mapping[str, tuple[float, float]]
+"""By domain: mean of the sampler's posterior means over all its training problems, in the first snapshot and in the last."""
+
+
 def verdict_of(
-    log: MetricLog, domains: Sequence[str], heldout: Mapping[str, Any] | None, totals: Mapping[str, Any], sampler: Any
+    log: MetricLog,
+    domains: Sequence[str],
+    heldout: Mapping[str, Any] | None,
+    guard: Mapping[str, Any] | None,
+    totals: Mapping[str, Any],
+    sampler: Any,
+    beliefs: Beliefs,
 ) -> dict[str, Any]:
-    """What the overview says first. Held-out problems decide where there were two looks at them, else those drawn."""
+    """What the overview says first. Problems that are not trained on decide, held out or the guard's, where there were two
+    looks at them.
+
+    Else those drawn to train on say something under a sampler that draws them evenly. One that looks for problems of moderate
+    difficulty keeps their pass rate where it is, whatever the policy learns: then only the sampler's own estimate is told.
+    """
     found = {}
     for domain in domains:
-        ends = _heldout_ends(heldout, domain)
-        basis = "heldout" if ends else "training"
-        found[domain] = _domain(domain, basis, ends or _training_ends(log, domain))
-    return {"sentence": _sentence(found, sampler), "domains": found, "waste": _waste(totals, log)}
+        basis, ends = "heldout", _curve_ends(heldout, domain, "pass_rate")
+        if ends is None:
+            basis, ends = "guard", _curve_ends(guard, domain, "audit")
+        if ends is None:
+            basis, ends = "training", _training_ends(log, domain)
+        found[domain] = _domain(domain, basis, ends, beliefs.get(domain), even=sampler in _EVEN)
+    return {"sentence": _sentence(found), "domains": found, "waste": _waste(totals, log)}
 
 
-def _heldout_ends(heldout: Mapping[str, Any] | None, domain: str) -> tuple[Estimate, Estimate] | None:
-    if heldout is None or domain not in heldout["domains"]:
+def _curve_ends(curves: Mapping[str, Any] | None, domain: str, name: str) -> tuple[Estimate, Estimate] | None:
+    if curves is None or domain not in curves["domains"]:
         return None
-    curve = heldout["domains"][domain]
+    curve = curves["domains"][domain]
     known = [
         wilson_interval(min(rate * n, n), n)
-        for rate, n in zip(curve["pass_rate"], curve["problems"], strict=True)
+        for rate, n in zip(curve[name], curve["problems"], strict=True)
         if rate is not None and n
     ]
     return (known[0], known[-1]) if len(known) > 1 else None
@@ -63,53 +82,60 @@ def _training_ends(log: MetricLog, domain: str) -> tuple[Estimate, Estimate] | N
     return ends[0], ends[1]
 
 
-def _domain(domain: str, basis: str, ends: tuple[Estimate, Estimate] | None) -> dict[str, Any]:
-    if ends is None:
-        sentence = f"{domain}: too little seen to tell"
-        return {"kind": "unknown", "basis": basis, "first": None, "last": None, "change": None, "sentence": sentence}
-    before, after = ends
-    mean, low, high = rate_change(before, after)
-    kind = "up" if low > 0 else "down" if high < 0 else "flat"
-    what = "held-out pass rate" if basis == "heldout" else "pass rate of the problems drawn"
-    sentence = (
-        f"{domain}: {what} {100 * before.mean:.1f}% to {100 * after.mean:.1f}% "
-        f"({100 * mean:+.1f} points, 95% {100 * low:+.1f} to {100 * high:+.1f})"
-    )
-    return {
-        "kind": kind,
-        "basis": basis,
-        "first": _plain(before),
-        "last": _plain(after),
-        "change": {"mean": mean, "low": low, "high": high},
-        "sentence": sentence,
-    }
+_WHAT = {
+    "heldout": "held-out pass rate",
+    "guard": "pass rate of the guard's audit problems",
+    "training": "pass rate of the problems drawn",
+}
+
+
+def _domain(
+    domain: str, basis: str, ends: tuple[Estimate, Estimate] | None, belief: tuple[float, float] | None, *, even: bool
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": "unknown", "basis": basis, "first": None, "last": None, "change": None}
+    parts = []
+    if ends is not None:
+        before, after = ends
+        mean, low, high = rate_change(before, after)
+        parts.append(
+            f"{_WHAT[basis]} {100 * before.mean:.1f}% to {100 * after.mean:.1f}% "
+            f"({100 * mean:+.1f} points, 95% {100 * low:+.1f} to {100 * high:+.1f})"
+        )
+        found |= {"first": _plain(before), "last": _plain(after), "change": {"mean": mean, "low": low, "high": high}}
+        if basis != "training" or even:
+            found["kind"] = "up" if low > 0 else "down" if high < 0 else "flat"
+    if belief is not None:
+        found["belief"] = list(belief)
+        parts.append(f"the sampler's own estimate over all its problems {100 * belief[0]:.1f}% to {100 * belief[1]:.1f}%")
+    return found | {"sentence": f"{domain}: {'; '.join(parts) or 'too little seen to tell'}"}
 
 
 def _plain(estimate: Estimate) -> dict[str, float]:
     return {"pass_rate": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def _sentence(found: Mapping[str, Mapping[str, Any]], sampler: Any) -> str:
+def _sentence(found: Mapping[str, Mapping[str, Any]]) -> str:
     if not found:
         return "No step has been logged yet."
-    names = {
-        kind: [domain for domain, one in found.items() if one["kind"] == kind] for kind in ("up", "down", "flat", "unknown")
-    }
+    names = {kind: [domain for domain, one in found.items() if one["kind"] == kind] for kind in ("up", "down", "flat")}
     parts = [
         f"{word} {', '.join(names[kind])}"
         for kind, word in (("up", "learning in"), ("down", "getting worse in"), ("flat", "no change told from chance in"))
         if names[kind]
     ]
+    drawn = [domain for domain, one in found.items() if one["kind"] == "unknown" and one["change"] is not None]
+    if drawn:
+        parts.append(
+            f"whether it learns in {', '.join(drawn)} cannot be told: no held-out problems are answered, and the sampler keeps "
+            "the problems it draws at one difficulty"
+        )
+        moved = [(domain, found[domain]["belief"]) for domain in drawn if "belief" in found[domain]]
+        if moved:
+            told = ", ".join(f"{domain} {100 * first:.0f}% to {100 * last:.0f}%" for domain, (first, last) in moved)
+            parts.append(f"by its own estimate the pass rate over all its problems went in {told}")
     if not parts:
         return "Too little has been seen to tell whether it learns."
     text = "; ".join(parts)
-    if all(one["basis"] == "training" for one in found.values()):
-        text += " (by the problems drawn: no held-out problems are answered"
-        text += (
-            ", and a curriculum keeps what it draws moderately hard, so this rate may stand still while the policy learns)"
-            if sampler not in (None, "uniform")
-            else ")"
-        )
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rewards.registry import known_domains
 from rlcs.dashboard.problem_file import ProblemFile
 from rlcs.dashboard.problem_table import ProblemTable
 from rlcs.dashboard.rollout_index import Database, RolloutIndex
@@ -128,6 +129,8 @@ class Watch:
 
     def _read(self) -> None:
         """Turn by turn, so that one long run does not keep the others waiting."""
+        with _going_on():
+            known_domains()  # imports every verifier, which the first rollout shown would wait for
         told = 0.0
         while not self._stop.is_set():
             read = [False]

@@ -3,6 +3,8 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from written_run import DOMAINS, WrittenRun
 
@@ -126,6 +128,36 @@ def test_held_out_problems_decide_whether_it_learns(growing: WrittenRun) -> None
     assert (verdict["gui"]["kind"], verdict["gui"]["basis"]) == ("up", "heldout")
     assert (verdict["math"]["kind"], verdict["math"]["basis"]) == ("flat", "heldout")
     assert found["verdict"]["sentence"].startswith("Learning in gui;")
+
+
+def test_what_a_curriculum_draws_does_not_tell_whether_it_learns(tmp_path: Path) -> None:
+    """A rate that falls from 0.9 to 0.1 is a decline under even draws; under a curriculum the sampler's estimate is told."""
+    lines = [{"step": s, "m/pass_rate": 0.9 if s < 50 else 0.1, "m/groups_generated": 20, "rollouts": 1} for s in range(100)]
+    RunDir(tmp_path, loggers=()).atomic_write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    kinds = {}
+    for sampler in ("uniform", "rlcs"):
+        (tmp_path / "config.yaml").write_text(f"sampler: {sampler}\n")
+        verdict = overview(fresh(tmp_path), {"m": (0.4, 0.62)})["verdict"]
+        kinds[sampler] = verdict["domains"]["m"]["kind"]
+        if sampler == "rlcs":
+            assert "cannot be told" in verdict["sentence"] and "went in m 40% to 62%" in verdict["sentence"]
+    assert kinds == {"uniform": "down", "rlcs": "unknown"}
+
+
+def test_the_guards_audit_decides_where_nothing_is_held_out(growing: WrittenRun) -> None:
+    looks = [
+        {"updates": u, "domains": {"gui": {"audit": rate, "reward": 0.5, "passed_wrongly": 0.1}}}
+        for u, rate in ((0, 0.7), (2, 0.2))
+    ]
+    (growing.path / "guard.jsonl").write_text("".join(json.dumps(look) + "\n" for look in looks))
+    (growing.path / "audit").mkdir()
+    ids = [f"a-{i}" for i in range(80) for _ in range(2)]
+    pq.write_table(pa.table({"id": ids, "domain": ["gui"] * 160}), growing.path / "audit" / "step=000002.parquet")
+    found = overview(fresh(growing.path))
+    assert found["guard"]["domains"]["gui"]["problems"] == [80, 80]
+    verdict = found["verdict"]["domains"]["gui"]
+    assert (verdict["kind"], verdict["basis"], verdict["last"]["n"]) == ("down", "guard", 80)
+    assert verdict["last"]["low"] == pytest.approx(wilson_interval(16, 80).low)
 
 
 def test_the_interval_of_a_change_is_newcombes() -> None:

@@ -57,6 +57,13 @@ def test_the_heat_map_counts_every_problem_once(client: TestClient, written: Wri
             assert {name: counts[place] for name, counts in found["class_counts"].items() if counts[place]} == classes
 
 
+def test_the_overview_tells_what_the_sampler_believes_of_all_its_problems(client: TestClient, written: WrittenRun) -> None:
+    verdict = get(client, "/overview")["verdict"]["domains"]
+    for domain in DOMAINS:
+        ends = [columns["mean"][columns["domain"] == domain].mean() for columns in (written.snapshots[0], written.snapshots[5])]
+        assert verdict[domain]["belief"] == pytest.approx(ends, abs=1e-6)
+
+
 def test_cells_are_those_of_the_last_snapshot(client: TestClient, written: WrittenRun) -> None:
     last, first = written.snapshots[5], written.snapshots[0]
     for cell in get(client, "/difficulty")["cells"]:

@@ -65,6 +65,15 @@ CASES: list[tuple[dict[str, Any], Callable[[Row], bool]]] = [
         {"reward_min": 0.6, "reward_max": 0.7, "domain": "math"},
         lambda row: row["domain"] == "math" and 0.6 <= (row["reward"] or 0) <= 0.7,
     ),
+    ({"reward_min": 0.61, "reward_max": 0.64}, lambda row: row["reward"] is not None and 0.61 <= row["reward"] <= 0.64),
+    (
+        {"reward_max": 0.65, "status": "ok"},
+        lambda row: row["status"] == "ok" and row["reward"] is not None and row["reward"] <= 0.65,
+    ),
+    ({"reward_min": -1, "reward_max": 2}, lambda row: row["reward"] is not None),
+    ({"reward_min": 1.5}, lambda row: False),
+    ({"reward_max": -0.5}, lambda row: False),
+    ({"index": 3, "reward_min": 0.5}, lambda row: row["index"] == 3 and row["reward"] is not None and row["reward"] >= 0.5),
     ({"index": 3}, lambda row: row["index"] == 3),
     ({"domain": "none such"}, lambda row: False),
 ]
@@ -83,7 +92,7 @@ def test_filters_find_what_a_plain_reading_finds(
     assert [(row["step"], row["row"]) for row in oldest] == sorted(wanted)[:5]
 
 
-@pytest.mark.parametrize(("query", "holds"), CASES[:14])
+@pytest.mark.parametrize(("query", "holds"), CASES[:20])
 def test_labels_are_counted_under_all_other_filters(
     client: TestClient, rows: list[Row], query: dict[str, Any], holds: Any
 ) -> None:
