@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -34,9 +35,10 @@ _FRAMES = 8
 
 
 def export_page(watch: Watch, out: Path) -> Path:
-    """Reads the runs of `watch` whole and writes the page to `out`."""
-    watch.read_all()
-    page = _page(_data(watch))
+    """Reads the runs of `watch` whole, which is closed after it, and writes the page to `out`."""
+    with closing(watch):
+        watch.read_all()
+        page = _page(_data(watch))
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + PARTIAL)
     partial.write_text(page, encoding="utf-8", errors="replace")

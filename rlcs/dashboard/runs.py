@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from rlcs.dashboard.metric_log import MetricLog
@@ -181,7 +182,9 @@ class Run:
             running = stamp is not None and time.time() - stamp[2] / 1e9 < _QUIET and done != steps
         if running:
             return "running" if len(self.log) else "starting"
-        if isinstance(steps, int) and done >= steps:
+        most, rollouts = self.config.get("max_rollouts"), self.log.column("rollouts")
+        spent = isinstance(most, int) and rollouts is not None and np.nansum(rollouts) >= most
+        if (isinstance(steps, int) and done >= steps) or spent:
             return "finished"
         return "stopped" if len(self.log) else "starting"
 

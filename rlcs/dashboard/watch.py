@@ -110,6 +110,10 @@ class Watch:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=30)
+        self.close()
+
+    def close(self) -> None:
+        """Removes what was kept on disk."""
         for watched in self.runs.values():
             watched.snapshots.close()
         self._database.close()
