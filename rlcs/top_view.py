@@ -1,7 +1,7 @@
 """What `rlcs top` shows of a run, as a rich renderable: how far it is, each domain, alerts, and a rollout of each domain."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rlcs.believed import believed
 from rlcs.dashboard.overview import overview
 from rlcs.dashboard.run_alerts import run_alerts
 from rlcs.dashboard.runs import Run
@@ -25,7 +26,8 @@ class View:
     """A run as it was when this was made; it draws itself for the width of any terminal."""
 
     def __init__(self, run: Run) -> None:
-        self.seen = overview(run)
+        self.beliefs = believed(run.files["difficulty"])
+        self.seen = overview(run, self.beliefs)
         self.alerts = run_alerts(run)
         self.rollouts = last_rollouts(run.files["rollouts"], run.domains)
         self.at = time.time()
@@ -35,7 +37,7 @@ class View:
         yield from _head(self.seen, self.at, ascii_only)
         if self.seen["rows"]:
             yield ""
-            yield _domains(self.seen, options.max_width, ascii_only)
+            yield _domains(self.seen, self.beliefs, options.max_width, ascii_only)
         yield from _alert_lines(self.alerts, ascii_only)
         for row in self.rollouts:
             yield from _rollout(row, options.max_width, ascii_only)
@@ -76,60 +78,71 @@ def _head(seen: Mapping[str, Any], now: float, ascii_only: bool) -> Iterator[Ren
     if memory is not None:
         parts.append(f"{memory:,.0f} MB")
     yield Text("; ".join(parts))
-    yield Text(printable(seen["verdict"]["sentence"], 400, ascii_only=ascii_only), "italic")
+    yield Text(printable(seen["verdict"]["sentence"], 1000, ascii_only=ascii_only), "italic")
 
 
-def _domains(seen: Mapping[str, Any], width: int, ascii_only: bool) -> Table:
-    """A line a domain; what does not fit the width is left out, the curves last."""
+def _domains(seen: Mapping[str, Any], beliefs: Mapping[str, tuple[float, float]], width: int, ascii_only: bool) -> Table:
+    """A line a domain; a narrow terminal shows fewer columns."""
     bars = 24 if width >= 130 else 16 if width >= 100 else 10 if width >= 70 else 0
-    wide = width >= 90
+
+    def curve(domain: str, name: str) -> list[float | None]:
+        return (seen["training"].get(domain) or {}).get(name) or []
+
+    def drawn(name: str) -> Callable[[str], Text]:
+        return lambda domain: Text(_percent(_now(curve(domain, name), curve(domain, "groups"))))
+
+    def spark(found: Callable[[str], Sequence[float | None]]) -> Callable[[str], Text]:
+        return lambda domain: Text(sparkline(found(domain), bars, ascii_only=ascii_only), "cyan")
+
+    def wasted(domain: str) -> Text:
+        totals = seen["totals"]["domains"].get(domain, seen["totals"])
+        return Text(_share(totals["rollouts_wasted"], totals["rollouts"]))
+
+    def length(domain: str) -> Text:
+        found = _now(curve(domain, "response_length"), curve(domain, "groups"))
+        return Text("-" if found is None else f"{found:,.0f}")
+
+    columns: list[tuple[str, Callable[[str], Text]]] = []
+    if seen["heldout"] is not None:
+        columns.append(("held out", lambda domain: _held_cell(seen, domain)))
+        columns += [("", spark(lambda domain: _heldout(seen, domain)))] * bool(bars)
+    if beliefs:
+        columns.append(("believed", lambda domain: _changed(beliefs.get(domain, ()), "dim")))
+    columns.append(("drawn", drawn("pass_rate")))
+    columns += [("", spark(lambda domain: curve(domain, "pass_rate")))] * bool(bars)
+    columns += [("mixed", drawn("mixed")), ("wasted", wasted)]
+    columns += [("cut off", drawn("truncated")), ("length", length)] * (width >= 90)
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("domain", no_wrap=True, overflow="ellipsis", max_width=max(10, width // 4))
-    rates = ["held out"] * (seen["heldout"] is not None) + ["drawn"]
-    for heading in [*(name for rate in rates for name in [rate] + [""] * bool(bars)), "mixed", "wasted"] + [
-        "cut off",
-        "length",
-    ] * wide:
+    for heading, _ in columns:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for domain in [*seen["domains"], ""]:
-        curves = seen["training"].get(domain) or {}
-        groups = curves.get("groups")
-        totals = seen["totals"]["domains"].get(domain, seen["totals"])
-        shown = {"held out": _heldout(seen, domain), "drawn": curves.get("pass_rate")}
-        cells: list[RenderableType] = [Text(printable(domain or "all", 60, ascii_only=ascii_only), "" if domain else "bold")]
-        for rate in rates:
-            curve = shown[rate]
-            cells.append(Text(_percent(_now(curve, groups))) if rate == "drawn" else _held_cell(seen, domain, curve))
-            if bars:
-                cells.append(Text(sparkline(curve or [], bars, ascii_only=ascii_only), "cyan"))
-        cells += [
-            Text(_percent(_now(curves.get("mixed"), groups))),
-            Text(_share(totals["rollouts_wasted"], totals["rollouts"])),
-        ]
-        if wide:
-            length = _now(curves.get("response_length"), groups)
-            cells += [Text(_percent(_now(curves.get("truncated"), groups))), Text("-" if length is None else f"{length:,.0f}")]
-        table.add_row(*cells)
+        name = Text(printable(domain or "all", 60, ascii_only=ascii_only), "" if domain else "bold")
+        table.add_row(name, *(cell(domain) for _, cell in columns))
     return table
 
 
-def _heldout(seen: Mapping[str, Any], domain: str) -> list[float | None] | None:
+def _heldout(seen: Mapping[str, Any], domain: str) -> list[float | None]:
     found = seen["heldout"]
-    if found is None:
-        return None
-    curve: list[float | None] | None = found["domains"].get(domain, {}).get("pass_rate") if domain else found["mean"]
+    curve: list[float | None] = found["domains"].get(domain, {}).get("pass_rate", []) if domain else found["mean"]
     return curve
 
 
-def _held_cell(seen: Mapping[str, Any], domain: str, curve: Sequence[float | None] | None) -> Text:
-    """The last pass rate and how far it is from the first, in colour where chance does not explain it."""
-    known = [value for value in curve or [] if value is not None]
+def _held_cell(seen: Mapping[str, Any], domain: str) -> Text:
+    """In colour where chance does not explain the change."""
+    kind = seen["verdict"]["domains"].get(domain, {}).get("kind", "")
+    return _changed(_heldout(seen, domain), _KIND.get(kind, "dim"))
+
+
+def _changed(curve: Sequence[float | None], style: str) -> Text:
+    """The last rate and, in `style`, how far it is from the first."""
+    known = [value for value in curve if value is not None]
     if not known:
         return Text("-")
     text = Text(f"{known[-1]:.1%}")
     if len(known) > 1:
-        kind = seen["verdict"]["domains"].get(domain, {}).get("kind", "")
-        text.append(f" ({100 * (known[-1] - known[0]):+.1f})", _KIND.get(kind, "dim"))
+        text.append(f" ({100 * (known[-1] - known[0]):+.1f})", style)
     return text
 
 

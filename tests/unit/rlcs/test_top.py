@@ -99,7 +99,21 @@ def test_held_out_rates_stand_beside_their_change_since_the_first(tmp_path: Path
     run = Run("run", tmp_path / "run")
     run.refresh()
     text = shown(run)
-    assert "held out" in text and "70.0% (+40.0)" in text and "Learning in math" in text
+    assert "held out" in text and "70.0% (+40.0)" in text and "earning in math" in text
+
+
+def test_what_the_sampler_believes_of_all_problems_stands_beside_what_it_draws(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", 4)
+    (tmp_path / "run" / "difficulty").mkdir()
+    for step, means in ((0, [0.2, 0.4, 0.5]), (3, [0.5, 0.7, 0.25])):
+        table = pa.table({"domain": ["math", "math", "ocr"], "mean": means})
+        (tmp_path / "run" / "difficulty" / f"step={step:06d}.parquet").write_bytes(parquet_bytes(table))
+    run.refresh()
+    text = shown(run)
+    assert "60.0% (+30.0)" in text and "25.0% (-25.0)" in text
+    (tmp_path / "run" / "difficulty" / "step=000004.parquet").write_bytes(b"PAR1 torn")
+    run.refresh()
+    assert "believed" not in shown(run)
 
 
 def test_alerts_are_told_with_their_steps(tmp_path: Path) -> None:
