@@ -16,10 +16,9 @@ from rlcs.dashboard.snapshots import BINS, CLASSES, Snapshot, Snapshots
 from rlcs.estimates import wilson_interval
 from rlcs.samplers.curriculum import STATES
 from rlcs.samplers.glm_tiers import TIERS
-from rlcs.samplers.pools import POOLS
 
 OFFLINE_BINS = 10
-_ORDER = [*STATES, *TIERS, *POOLS]
+_ORDER: dict[str | None, tuple[str, ...]] = {"state": STATES, "difficulty_tier": TIERS, "pool": ("hard", "normal", "easy")}
 
 
 def difficulty(
@@ -72,9 +71,10 @@ def difficulty(
 
 
 def state_order(snapshots: Snapshots) -> list[str]:
-    """The states met, as their sampler lists them."""
+    """The states met, as their sampler lists them, or from hard to easy."""
+    order = _ORDER.get(snapshots.state_column, ())
     names = [name for name in snapshots.states.names if name]
-    return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def _padded(snapshot: Snapshot, cells: int) -> Snapshot:

@@ -51,7 +51,7 @@ def verdict_of(
         if ends is None:
             basis, ends = "training", _training_ends(log, domain)
         found[domain] = _domain(domain, basis, ends, beliefs.get(domain), even=sampler in _EVEN)
-    return {"sentence": _sentence(found), "domains": found, "waste": _waste(totals, log)}
+    return {"sentence": _sentence(found, len(log)), "domains": found, "waste": _waste(totals, log)}
 
 
 def _curve_ends(curves: Mapping[str, Any] | None, domain: str, name: str) -> tuple[Estimate, Estimate] | None:
@@ -114,9 +114,9 @@ def _plain(estimate: Estimate) -> dict[str, float]:
     return {"pass_rate": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def _sentence(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _sentence(found: Mapping[str, Mapping[str, Any]], steps: int) -> str:
     if not found:
-        return "No step has been logged yet."
+        return "Its metrics are of no domain: it is no run of `rlcs rl`." if steps else "No step has been logged yet."
     names = {kind: [domain for domain, one in found.items() if one["kind"] == kind] for kind in ("up", "down", "flat")}
     parts = [
         f"{word} {', '.join(names[kind])}"

@@ -226,3 +226,22 @@ def test_the_same_problems_in_another_order_in_the_file_are_put_in_order(growing
         rows = get(client, "/problems", limit=500)["rows"]
         assert [row["mean"] for row in rows] == pytest.approx(growing.snapshots[1]["mean"], abs=1e-6)
         assert [row["id"] for row in rows] == growing.snapshots[1]["id"].tolist()
+
+
+def test_other_samplers_words_for_a_problem_are_its_state(growing: WrittenRun) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = growing.path / "difficulty" / "step=000001.parquet"
+    table = pq.read_table(path).drop_columns(["state"])
+    words = ["very easy", "hard", "medium"] * 4
+    pq.write_table(table.append_column("difficulty_tier", pa.array(words)), path)
+    (growing.path / "difficulty" / "step=000000.parquet").unlink()
+    watch = Watch(named_runs([growing.path]))
+    watch.read_all()
+    with TestClient(build_app(watch), base_url="http://localhost") as client:
+        found = get(client, "/difficulty")
+        assert (found["state_column"], found["states"]) == ("difficulty_tier", ["hard", "medium", "very easy"])
+        rows = get(client, "/problems", sort="state", descending=1, limit=500)["rows"]
+        assert [row["state"] for row in rows] == ["very easy"] * 4 + ["medium"] * 4 + ["hard"] * 4
+        assert get(client, "/problems", state="medium")["matching"] == 4
