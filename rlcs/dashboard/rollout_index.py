@@ -64,6 +64,7 @@ class RolloutIndex:
         self.note: str | None = None
         self._waiting: list[StepFile] = []
         self._total = 0
+        self._expected: dict[int, StepFile] = {}
         self._known_N, self._right_N, self._seen_N = (np.zeros(0, np.int32) for _ in range(3))
         cursor = database.cursor()
         cursor.execute(
@@ -102,7 +103,7 @@ class RolloutIndex:
             gone = [step for step, file in self.files.items() if files.get(step) != file]
             if gone:
                 self._take_out(gone)
-            self._total = len(files)
+            self._total, self._expected = len(files), dict(files)
             self._waiting = [file for step, file in sorted(files.items(), reverse=True) if step not in self.files]
             return bool(gone)
 
@@ -125,7 +126,10 @@ class RolloutIndex:
         if not batch:
             return False
         with self.lock:
-            steps = [file.step for file, _, _ in batch]
+            # While these were read, the run may have been looked at again: they were listed once more, or taken back.
+            batch = [one for one in batch if self._expected.get(one[0].step) == one[0] and one[0].step not in self.files]
+            if not batch:
+                return True
             cursor = self.database.cursor()
             cursor.register("incoming", pa.concat_tables([table for _, table, _ in batch]))
             cursor.execute("BEGIN")
@@ -140,7 +144,6 @@ class RolloutIndex:
                 self.files[file.step] = file
                 self._count(table["problem"].to_numpy(), correct, 1)
             self.version += 1
-        assert len(steps) == len(set(steps))
         return True
 
     def _take_out(self, steps: Sequence[int]) -> None:

@@ -103,6 +103,7 @@ class Snapshots:
         self.note: str | None = None
         self._cells: dict[tuple[int, int], int] = {}
         self._waiting: list[StepFile] = []
+        self._expected: dict[int, StepFile] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="rlcs-dashboard-")
         self._rows: dict[int, tuple[Path, int]] = {}
         self._problems_step = -1
@@ -122,7 +123,7 @@ class Snapshots:
             for step in gone:
                 del self.by_step[step]
                 self._forget(step)
-            self.total = len(files)
+            self.total, self._expected = len(files), dict(files)
             self._waiting = _bisected([file for step, file in files.items() if step not in self.by_step])
             self.version += bool(gone)
             return bool(gone)
@@ -149,6 +150,8 @@ class Snapshots:
                 self.version += 1
             return True
         with self.lock:
+            if self._expected.get(file.step) != file:
+                return True  # changed or taken back while it was read
             cell_N = self._cell_N(problems)
             snapshot = self._counted(file, cell_N, columns)
             self._keep(file.step, columns)

@@ -4,7 +4,8 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import closing
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 from written_run import GROUP, WrittenRun
 
-from rlcs.dashboard.rollout_index import reward_bin
-from rlcs.dashboard.runs import named_runs
+from rlcs.dashboard.rollout_index import Database, RolloutIndex, reward_bin
+from rlcs.dashboard.rollout_query import Filter, find_rollouts
+from rlcs.dashboard.runs import Run, StepFile, named_runs
 from rlcs.dashboard.server import build_app
 from rlcs.dashboard.watch import Watch
 
@@ -263,3 +265,32 @@ def test_a_filtered_set_is_exported_as_lines(client: TestClient, rows: list[Row]
 def test_bad_parameters_are_refused(client: TestClient, query: str) -> None:
     answer = client.get(f"{BASE}/rollouts?{query}")
     assert answer.status_code == 400 and query.split("=")[0] in answer.json()["error"]
+
+
+def test_a_look_while_files_are_read_counts_nothing_twice(growing: WrittenRun) -> None:
+    run = Run("rl", growing.path)
+    run.refresh()
+    files = run.files["rollouts"]
+
+    class Interrupted(RolloutIndex):
+        """Between reading a file and taking it in, the watching thread lists the files anew."""
+
+        looks: ClassVar[list[dict[int, StepFile]]] = []
+
+        def _read(self, file: StepFile) -> Any:
+            found = super()._read(file)
+            if self.looks:
+                self.expect(self.looks.pop(0))
+            return found
+
+    with closing(Database()) as database:
+        index = Interrupted(database, 0)
+        changed = StepFile((1, str(files[1].path), files[1][2], files[1][3] + 1))
+        for looks, left in (([files] * 4, [0, 1]), ([{0: files[0]}], [0]), ([{0: files[0], 1: changed}] * 3, [0, 1])):
+            index.expect({})
+            index.expect(files)
+            index.looks[:] = looks
+            while index.read_some():
+                pass
+            assert sorted(index.files) == left
+            assert index.total_rows == 24 * len(left) == sum(find_rollouts(index, Filter(), "newest", 0, 0).by_step.values())
