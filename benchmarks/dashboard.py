@@ -1,7 +1,7 @@
 """How fast the dashboard answers at any size, and what it costs a run to be watched.
 
     python benchmarks/dashboard.py sizes [--sizes 10000 100000 1000000] [--made RUN ...]
-    python benchmarks/dashboard.py training --model MODEL --problems FILE [--steps 12] [--rounds 3]
+    python benchmarks/dashboard.py training --model MODEL --problems FILE [--steps 40] [--rounds 1]
 
 Needs rlcs[dashboard], Playwright and a Chromium (`make setup-test`). `sizes`: made-up runs (benchmarks/dashboard_runs.py) of so
 many problems, with ten times as many rollouts, served by `rlcs dashboard` in a process of its own. First paint by the browser's
@@ -11,12 +11,14 @@ request to the last byte of the answer, and in the page from the choice to the d
 search waits 250 ms for more to be typed). Memory: the server's peak (VmHWM). Processor time of the server stands beside; it
 has a low priority, so on a machine with other work all of this should run at a high one.
 
-`training`: the quickstart's run, watched and not, in turns; watched means a server and an open page that is redrawn as the run
-writes. Seconds a step of the run, and processor seconds of server and browser. Both write benchmarks/results/dashboard.json.
+`training`: the quickstart's run, twice with the same seed, watched in every other five steps, the second time in those that the
+first was alone in; watched means a server and an open overview that is redrawn as the run writes. Seconds of each step watched
+against the same step alone, and processor seconds of server and browser. Both write benchmarks/results/dashboard.json.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -34,7 +36,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 from urllib.parse import urlencode
 
@@ -44,6 +46,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "dashboard.json"
 GOALS = {"first paint, s": 1.0, "filter, ms": 300.0, "memory, MiB": 1024.0, "slowdown": 0.02}
+BLOCK = 5  # steps
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 PATIENCE_MS = 120_000
 # Notes when the page has its figures and when it says that it has drawn, by the clock that its paints are noted by.
@@ -264,64 +267,86 @@ def indexed(server: Server, name: str, began: float) -> float:
 
 
 def training(model: Path, problems: Path, steps: int, rounds: int) -> dict[str, Any]:
+    ratios: list[float] = []
     seconds: dict[str, list[float]] = {"alone": [], "watched": []}
-    ratios, watching = [], []
-    for turn in range(rounds):
-        medians = {}
-        for how in ("alone", "watched") if turn % 2 == 0 else ("watched", "alone"):
-            rows, used = one_run(model, problems, steps, watched=how == "watched")
-            spent = [row["seconds/step"] for row in rows[2:]]
-            medians[how] = median(spent)
-            seconds[how] += spent
-            if used is not None:
-                watching.append(used)
-            print(how, {name: round(value, 3) for name, value in medians.items()}, used, flush=True)
-        ratios.append(medians["watched"] / medians["alone"])
+    watching = []
+    for _ in range(rounds):
+        runs = []
+        for phase in (0, 1):
+            spent, used = one_run(model, problems, steps, phase)
+            runs.append(spent)
+            watching.append(used)
+        for step in (
+            step for step in range(BLOCK, steps) if step % BLOCK
+        ):  # a page that opens or closes is no page that is read
+            phase = step // BLOCK % 2
+            watched, alone = runs[phase][step], runs[1 - phase][step]
+            ratios.append(math.log(watched / alone))
+            seconds["watched"].append(watched)
+            seconds["alone"].append(alone)
+    error = stdev(ratios) / math.sqrt(len(ratios))
     return {
         "steps": steps,
         "rounds": rounds,
         "seconds a step": {how: summary(values) for how, values in seconds.items()},
-        "watched / alone, by round": [round(ratio, 4) for ratio in ratios],
-        "slowdown, median": round(median(ratios) - 1, 4),
-        "processor seconds a second, server": round(median(one["server"] for one in watching), 4),
-        "processor seconds a second, browser": round(median(one["browser"] for one in watching), 4),
+        "slowdown": round(math.expm1(fmean(ratios)), 4),
+        "slowdown, 95%": [round(math.expm1(fmean(ratios) + side * 1.96 * error), 4) for side in (-1, 1)],
+        "slowdown, median of steps": round(math.expm1(median(ratios)), 4),
+        "processor seconds a second": {part: round(fmean(one[part] for one in watching), 4) for part in ("server", "browser")},
         "load average": os.getloadavg()[1],
     }
 
 
-def one_run(model: Path, problems: Path, steps: int, *, watched: bool) -> tuple[list[dict[str, Any]], dict[str, float] | None]:
-    """Rows of metrics.jsonl, and what server and browser used a second where the run was watched."""
+def one_run(model: Path, problems: Path, steps: int, phase: int) -> tuple[list[float], dict[str, float]]:
+    """Seconds of each step, and what server and browser used a second while they watched."""
     with tempfile.TemporaryDirectory(prefix="dashboard-training-") as folder:
         out = Path(folder) / "run"
         settings = [f"model={model}", f"problems={problems}", f"out={out}", f"steps={steps}", "table_every=0", "loggers=[]"]
         command = [sys.executable, "-m", "rlcs.cli", "rl", str(HERE.parent / "configs/rl/nano.yaml"), *settings]
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            used = watch(run, out) if watched else None
+            used = watch(run, out, phase)
             if run.wait():
                 raise RuntimeError(f"{' '.join(command)} ended with status {run.returncode}")
         finally:
             run.kill()
-        return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()], used
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [row["seconds/step"] for row in rows], used
 
 
-def watch(run: subprocess.Popen[bytes], out: Path) -> dict[str, float]:
-    """Keeps the overview open until the run ends -> processor seconds a second of server and browser from its second step."""
-    while not (out / "config.yaml").exists() and run.poll() is None:
+def watch(run: subprocess.Popen[bytes], out: Path, phase: int) -> dict[str, float]:
+    """Until the run ends keeps the overview open in every other block of steps, server and page out of the way in the others
+    -> processor seconds a second of server and browser while it was open.
+    """
+    while not (out / "metrics.jsonl").exists() and run.poll() is None:
         time.sleep(0.1)
     server = Server(out)
+    page: Page | None = None
+    watched, spent = 0.0, {"server": 0.0, "browser": 0.0}
+    began, before = 0.0, spent
     try:
         with chromium() as browser:
-            page, _ = opened(browser, server.address, "#/overview", "overview")
-            while not re.match("step [2-9]", page.text_content("#live") or ""):
-                page.wait_for_timeout(200)
-            began, before, browsing = time.perf_counter(), server.cpu(), browser_cpu()
             while run.poll() is None:
-                page.wait_for_timeout(500)
-            spent = time.perf_counter() - began
-            return {"server": (server.cpu() - before) / spent, "browser": (browser_cpu() - browsing) / spent}
+                step = sum(1 for _ in (out / "metrics.jsonl").open())
+                if page is None and step // BLOCK % 2 == phase:
+                    server.process.send_signal(signal.SIGCONT)
+                    page, _ = opened(browser, server.address, "#/overview", "overview")
+                    began, before = time.perf_counter(), {"server": server.cpu(), "browser": browser_cpu()}
+                elif page is not None and step // BLOCK % 2 != phase:
+                    watched += time.perf_counter() - began
+                    now = {"server": server.cpu(), "browser": browser_cpu()}
+                    spent = {part: spent[part] + now[part] - before[part] for part in spent}
+                    page.context.close()
+                    page = None
+                    server.process.send_signal(signal.SIGSTOP)
+                if page is not None:
+                    page.wait_for_timeout(200)
+                else:
+                    time.sleep(0.2)
     finally:
+        server.process.send_signal(signal.SIGCONT)
         server.close()
+    return {part: value / max(watched, 1e-9) for part, value in spent.items()}
 
 
 def browser_cpu() -> float:
@@ -347,8 +372,8 @@ def main() -> None:
     trained = commands.add_parser("training")
     trained.add_argument("--model", type=Path, required=True)
     trained.add_argument("--problems", type=Path, required=True)
-    trained.add_argument("--steps", type=int, default=12)
-    trained.add_argument("--rounds", type=int, default=3)
+    trained.add_argument("--steps", type=int, default=40)
+    trained.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
     if options.part == "sizes":
         made = options.made or [None] * len(options.sizes)
@@ -365,13 +390,8 @@ def main() -> None:
 
 
 def machine() -> dict[str, Any]:
-    names = ("duckdb", "starlette", "uvicorn", "playwright", "pyarrow")
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
+    found = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "cores": os.cpu_count(), "python": platform.python_version()}
+    return found | {name: version(name) for name in ("duckdb", "starlette", "uvicorn", "playwright", "pyarrow")}
 
 
 if __name__ == "__main__":

@@ -105,7 +105,11 @@ async function show() {
   });
 }
 
+const LEAST_PAUSE = 700;
+const MOST_PAUSE = 10_000;
+const SHARE = 1 / 40; // of the time that may go into drawing: the run that is watched may be on this machine
 let waiting = null;
+let due = 0;
 function hear(news) {
   const before = runNow();
   runs = news;
@@ -117,11 +121,18 @@ function hear(news) {
   if (run.generation !== before.generation || run.name !== before.name) return show();
   if (waiting) return;
   // A run may write often; the page follows at its own pace.
-  waiting = setTimeout(() => {
-    waiting = null;
-    if (!shown.page) show();
-    else if (shown.page.refresh && !document.hidden) attempt(() => shown.page.refresh(runNow(), runs));
-  }, 700);
+  waiting = setTimeout(
+    async () => {
+      waiting = null;
+      if (!shown.page) return show();
+      if (!shown.page.refresh || document.hidden) return;
+      const began = performance.now();
+      await attempt(() => shown.page?.refresh(runNow(), runs));
+      const now = performance.now();
+      due = now + Math.min(MOST_PAUSE, (now - began) / SHARE);
+    },
+    Math.max(LEAST_PAUSE, due - performance.now()),
+  );
 }
 
 function setTheme(theme) {

@@ -85,20 +85,52 @@ function layoutOf(layout) {
   return out;
 }
 
-const plotly = () =>
-  new Promise((resolve, reject) => {
-    if (window.Plotly) return resolve(window.Plotly);
-    const script = document.getElementById("plotly");
-    script.addEventListener("load", () => resolve(window.Plotly), { once: true });
-    script.addEventListener("error", () => reject(new Error("Plotly's script did not load")), { once: true });
+let library = null;
+let lastTurn = Promise.resolve();
+
+// Plotly's script holds the page for a second when it starts, so it comes after the words: only once they have been painted.
+function plotly() {
+  library ??= window.Plotly ? Promise.resolve(window.Plotly) : painted().then(load);
+  return library;
+}
+
+// In a tab that is hidden there are no frames to wait for.
+const painted = () =>
+  new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, 300);
   });
+
+const load = () =>
+  new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = "/plotly.min.js";
+    script.addEventListener("load", () => resolve(window.Plotly));
+    script.addEventListener("error", () => {
+      library = null;
+      script.remove();
+      reject(new Error("Plotly's script did not load"));
+    });
+    document.head.append(script);
+  });
+
+// One chart after the other, so that keys and clicks are heard between them.
+function inTurn(work) {
+  const done = lastTurn.then(() => new Promise((resolve) => setTimeout(resolve))).then(work);
+  lastTurn = done.catch(() => {});
+  return done;
+}
 
 async function paint(node) {
   const { traces, layout, select } = drawn.get(node);
-  const library = await plotly();
+  const started = await plotly();
+  await inTurn(() => react(started, node, traces, layout, select));
+}
+
+async function react(started, node, traces, layout, select) {
   if (!node.isConnected || drawn.get(node)?.traces !== traces) return;
   const first = !node.dataset.drawn;
-  await library.react(node, traces(), layoutOf(layout()), { displayModeBar: false, responsive: true, doubleClick: "reset" });
+  await started.react(node, traces(), layoutOf(layout()), { displayModeBar: false, responsive: true, doubleClick: "reset" });
   node.dataset.drawn = "yes";
   if (first) node.on("plotly_click", (event) => drawn.get(node)?.select?.(event.points[0], event.points));
   node.classList.toggle("clickable", Boolean(select));
