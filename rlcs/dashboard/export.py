@@ -205,7 +205,7 @@ def _page(data: Any) -> str:
         return f"<style>\n{(STATIC / link[1]).read_text(encoding='utf-8')}</style>"
 
     page = re.sub(r'<link rel="stylesheet" href="/static/([\w.-]+)">', style, page)
-    page = re.sub(r'<script [^>]*src="/[^>]*></script>\n?', "", page)
+    page = re.sub(r'<(?:script [^>]*src|link [^>]*href)="/[^>]*>(?:</script>)?\n?', "", page)
     page = page.replace("<head>", f"<head>\n{meta}", 1)
     ends = f'<script type="application/json" id="rlcs-export">{inline}</script>\n<script id="plotly">{plotly}</script>\n'
     head, _, tail = page.rpartition("</body>")
