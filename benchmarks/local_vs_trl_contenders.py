@@ -64,27 +64,46 @@ def rows_of(path: str) -> list[dict[str, Any]]:
 # --- rlcs ---------------------------------------------------------------------------------------------------------------
 
 
+METRICS = {
+    "rl": {
+        "tokens": "tokens",
+        "trained": "policy/trained_tokens",
+        "generate": "seconds/generate",
+        "train": "seconds/train",
+        "mfu": "policy/mfu",
+        "padding": "policy/padding_fraction",
+        "unfilled": "policy/unfilled_fraction",
+    },
+    "sft": {
+        "tokens": "packed_tokens",
+        "trained": "target_tokens",
+        "mfu": "mfu",
+        "padding": "padding_fraction",
+        "unfilled": "unfilled_fraction",
+    },
+}
+"""What of a run's metrics is reported, and under which name."""
+
+
 def run_rlcs(spec: Spec) -> dict[str, Any]:
     rows, cpu_seconds = with_cpu_seconds(rlcs_rl if spec.kind == "rl" else rlcs_sft, spec)
     seconds = [b["time"] - a["time"] for a, b in itertools.pairwise(rows)]
     steps = rows[1:]
     found = {"seconds": seconds, "peak_memory_mb": steps[-1]["peak_memory_mb"], "cpu_seconds": cpu_seconds}
-    if spec.kind == "sft":
-        return found | {
-            "tokens": [row["packed_tokens"] for row in steps],
-            "trained": [row["target_tokens"] for row in steps],
-            "mfu": [row["mfu"] for row in steps],
-            "padding": [row["padding_fraction"] for row in steps],
-            "unfilled": [row["unfilled_fraction"] for row in steps],
-        }
-    return found | {
-        "tokens": [row["tokens"] for row in steps],
-        "trained": [row["policy/trained_tokens"] for row in steps],
-        "generate": [row["seconds/generate"] for row in steps],
-        "train": [row["seconds/train"] for row in steps],
-        "mfu": [row["policy/mfu"] for row in steps],
-        "padding": [row["policy/padding_fraction"] for row in steps],
-        "unfilled": [row["policy/unfilled_fraction"] for row in steps],
+    return found | {name: [row[metric] for row in steps] for name, metric in METRICS[spec.kind].items()}
+
+
+def rlcs_settings(spec: Spec) -> dict[str, Any]:
+    """What the configurations of both kinds have in common."""
+    return {
+        "model": spec.model,
+        "out": Path(spec.out),
+        "threads": spec.threads,
+        "steps": spec.steps,
+        "token_budget": spec.budget,
+        "lr": 1e-5,
+        "warmup_steps": 0,
+        "loggers": [],
     }
 
 
@@ -131,21 +150,14 @@ def rlcs_rl(spec: Spec) -> list[dict[str, Any]]:
     rlcs.rl.ChatRenderer = Unending  # type: ignore[misc]
     rlcs.rl.scoring_pool = lambda config: Parity()  # type: ignore[assignment,return-value]
     config = RlConfig(
-        model=spec.model,
         problems=Path(spec.data),
-        out=Path(spec.out),
-        threads=spec.threads,
-        steps=spec.steps,
         groups_per_step=spec.batch,
         group_size=spec.group,
         sampler="uniform",
         nothink_ratio=1.0,
         think_tokens=0,
         answer_tokens=spec.tokens,
-        token_budget=spec.budget,
-        lr=1e-5,
-        warmup_steps=0,
-        loggers=[],
+        **rlcs_settings(spec),
     )
     rlcs.rl.run_rl(config, console=Console(file=io.StringIO()))
     return rows_of(f"{spec.out}/metrics.jsonl")
@@ -157,19 +169,7 @@ def rlcs_sft(spec: Spec) -> list[dict[str, Any]]:
     from sft.config import SftConfig
     from sft.train import run_sft
 
-    config = SftConfig(
-        model=spec.model,
-        data=Path(spec.data),
-        out=Path(spec.out),
-        threads=spec.threads,
-        steps=spec.steps,
-        batch_size=spec.batch,
-        nothink_ratio=0.0,
-        token_budget=spec.budget,
-        lr=1e-5,
-        warmup_steps=0,
-        loggers=[],
-    )
+    config = SftConfig(data=Path(spec.data), batch_size=spec.batch, nothink_ratio=0.0, **rlcs_settings(spec))
     run_sft(config, console=Console(file=io.StringIO()))
     return rows_of(f"{spec.out}/metrics.jsonl")
 
@@ -235,6 +235,20 @@ def run_trl(spec: Spec) -> dict[str, Any]:
     return found | {"tokens": [tokens] * len(seconds)}
 
 
+def trl_settings(spec: Spec, options: dict[str, Any], samples: int) -> dict[str, Any]:
+    """What the configurations of both trainers have in common: one update on all of `samples` a step, `micro` in a pass."""
+    options = dict(options)
+    micro = options.pop("micro", samples)
+    return {
+        **TRL_COMMON,
+        "output_dir": spec.out,
+        "max_steps": spec.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": samples // micro,
+        **options,
+    }
+
+
 def trl_rl(spec: Spec, options: dict[str, Any], model: Any, processor: Any, stamps: Any) -> tuple[Any, float]:
     """(trainer, tokens generated in a step)."""
     from datasets import Dataset
@@ -243,19 +257,12 @@ def trl_rl(spec: Spec, options: dict[str, Any], model: Any, processor: Any, stam
 
     root, rows = Path(spec.data).parent, []
     for row in rows_of(spec.data):
-        content = row["messages"][-1]["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        pictures = [Image.open(root / part["image"]).convert("RGB") for part in parts if part["type"] == "image"]
-        text = "".join(part.get("text", "") for part in parts)
+        text, names = flattened(row["messages"][-1]["content"])
+        pictures = [Image.open(root / name).convert("RGB") for name in names]
         found = {"prompt": [{"role": "user", "content": text}]}
         rows.append(found | ({"images": pictures} if pictures else {}))
     samples = spec.batch * spec.group
-    micro = options.pop("micro", samples)
     config = GRPOConfig(
-        output_dir=spec.out,
-        max_steps=spec.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=samples // micro,  # one generation and one update a step
         num_generations=spec.group,
         num_iterations=1,  # on policy: no pass for old log-probabilities
         beta=0.0,  # no reference model
@@ -265,7 +272,7 @@ def trl_rl(spec: Spec, options: dict[str, Any], model: Any, processor: Any, stam
         generation_kwargs={"min_new_tokens": spec.tokens},
         chat_template_kwargs={"enable_thinking": False},
         shuffle_dataset=False,
-        **{**TRL_COMMON, **options},
+        **trl_settings(spec, options, samples),
     )
 
     def reward(completions: Sequence[Any], **_: Any) -> list[float]:
@@ -284,7 +291,6 @@ def trl_sft(spec: Spec, options: dict[str, Any], model: Any, processor: Any, sta
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    micro = options.pop("micro", spec.batch)
     rows = rows_of(f"{spec.data}.trl")
     if "messages" in rows[0]:
         from PIL import Image
@@ -295,14 +301,7 @@ def trl_sft(spec: Spec, options: dict[str, Any], model: Any, processor: Any, sta
             row |= {"prompt": prompt, "completion": [answer]}
             row["images"] = [Image.open(root / name).convert("RGB") for name in row["images"]]
     tokens = sum(row.pop("tokens") for row in rows) / spec.steps
-    config = SFTConfig(
-        output_dir=spec.out,
-        max_steps=spec.steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=spec.batch // micro,
-        max_length=None,
-        **{**TRL_COMMON, **options},
-    )
+    config = SFTConfig(max_length=None, **trl_settings(spec, options, spec.batch))
     trainer = SFTTrainer(model, config, train_dataset=Dataset.from_list(rows), processing_class=processor, callbacks=[stamps])
     return trainer, tokens
 
@@ -333,6 +332,13 @@ def prepare(spec: Spec) -> dict[str, Any]:
     return {}
 
 
+def flattened(content: str | list[dict[str, Any]]) -> tuple[str, list[str]]:
+    """A message's text and the names of its pictures."""
+    if isinstance(content, str):
+        return content, []
+    return "".join(part.get("text", "") for part in content), [part["image"] for part in content if part["type"] == "image"]
+
+
 def _has_picture(row: dict[str, Any]) -> bool:
     content = next(message for message in row["messages"] if message["role"] == "user")["content"]
     return not isinstance(content, str)
@@ -355,11 +361,9 @@ def _write_trl_examples(spec: Spec) -> None:
             continue
         images, messages = [], []
         for message in row["messages"]:
-            content = message["content"]
-            if not isinstance(content, str):
-                images += [part["image"] for part in content if part["type"] == "image"]
-                content = "".join(part.get("text", "") for part in content)
-            messages.append({"role": message["role"], "content": content})
+            text, names = flattened(message["content"])
+            images += names
+            messages.append({"role": message["role"], "content": text})
         found.append({"messages": messages, "images": images} | tokens)
     Path(f"{spec.data}.trl").write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
 
