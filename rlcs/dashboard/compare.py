@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcs.dashboard.metric_log import Thinned
 from rlcs.dashboard.overview import MOST_POINTS, heldout_curve, wilson
-from rlcs.dashboard.runs import Run
+from rlcs.dashboard.runs import Run, plain
 
 AXES = {"step": None, "rollouts": "rollouts", "tokens": "tokens", "seconds": "seconds/step"}
 """x axis -> the metric whose running sum it is."""
@@ -43,7 +43,7 @@ def default_metric(runs: Mapping[str, Run]) -> str:
 def _curve(run: Run, metric: str, axis: str, domain: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": run.name,
-        **{key: run.config.get(key) for key in ("sampler", "advantage", "seed")},
+        **{key: plain(run.config.get(key)) for key in ("sampler", "advantage", "seed")},
         **{"x": [], "y": [], "low": None, "high": None},
         "note": None,
     }

@@ -30,14 +30,17 @@ def rollout_detail(
     problem = problem_of(problem_file, row["index"], row["id"])
     known = verifier_of(row["domain"], problem)
     reference = parsed_answer(row["answer"])
-    checks = [one for one in run.config.get("style_checks") or [] if isinstance(one, str)]
+    named = run.config.get("style_checks")
+    checks = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
     pieces = spans(row["response"] or "")
     group, has_next = _group(file, row)
     media = [] if problem is None else media_of(problem, _root(problem_file), allowed)
     described = [one.described(n) if not isinstance(one, str) else no_media(n, one) for n, one in enumerate(media)]
     model = run.config.get("model")
     shown, note = token_rows(
-        tokens, pieces, tokenizer_file(run.path, run.setting_path(f"{model}/tokenizer.json") if model else None)
+        tokens,
+        pieces,
+        tokenizer_file(run.path, run.setting_path(f"{model}/tokenizer.json") if isinstance(model, str) else None),
     )
     return {
         "rollout": {**row, "answer": reference},

@@ -102,8 +102,8 @@ class Run:
         except OSError:
             moved = -1
         seen, at = self._listed.get(kind, (-2, 0.0))
-        if moved == seen and time.time() - at > 2.0 and at - moved / 1e9 > 2.0:
-            return False  # listed when the folder's time stamp was already past: nothing can have come within the same tick
+        if moved == seen and at - moved / 1e9 > 2.0:
+            return False  # listed well after it had changed: nothing came within the same tick
         self._listed[kind] = moved, time.time()
         found: dict[int, StepFile] = {}
         try:
@@ -136,23 +136,20 @@ class Run:
         return sorted(found - {"thinking", "nothink"})
 
     @property
-    def group_size(self) -> int | None:
-        size = self.config.get("group_size")
-        return size if isinstance(size, int) and size > 0 else None
-
-    @property
     def window(self) -> tuple[float, float] | None:
         """Posterior means that the sampler draws from; None for one that draws from all."""
-        if self.config.get("sampler") != "rlcs":
-            return None
-        found = _numbers((self.config.get("curriculum") or {}).get("window"), 2)
+        found = _numbers(self._curriculum.get("window"), 2)
         return None if found is None else (found[0], found[1])
 
     def threshold(self, name: str) -> float | None:
         """A setting of the sampler `rlcs`; None under another."""
-        section = self.config.get("curriculum") if self.config.get("sampler") == "rlcs" else None
-        found = _numbers([section.get(name)], 1) if isinstance(section, dict) else None
+        found = _numbers([self._curriculum.get(name)], 1)
         return None if found is None else found[0]
+
+    @property
+    def _curriculum(self) -> dict[str, Any]:
+        section = self.config.get("curriculum") if self.config.get("sampler") == "rlcs" else None
+        return section if isinstance(section, dict) else {}
 
     def setting_path(self, value: Any) -> Path | None:
         """The file that a path of the configuration means. It is relative to where the run was started: known where the run's
@@ -199,7 +196,7 @@ class Run:
             "generation": self.generation,
             "step": self.step,
             "steps": config.get("steps") if isinstance(config.get("steps"), int) else None,
-            **{key: _plain(config.get(key)) for key in ("engine", "sampler", "advantage", "seed", "model", "group_size")},
+            **{key: plain(config.get(key)) for key in ("engine", "sampler", "advantage", "seed", "model", "group_size")},
             "domains": self.domains,
             "updated": stamp[2] / 1e9 if stamp else None,
             "has": {
@@ -212,7 +209,8 @@ class Run:
         }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A setting as it can be shown; None for one that is no single value."""
     return value if isinstance(value, str | int | float) else None
 
 

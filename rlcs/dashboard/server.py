@@ -73,7 +73,8 @@ def response_body(body: Any) -> Any:
 class LocalOnly:
     """Answers GET requests that name this machine as their host, and sets the headers of every answer.
 
-    A page elsewhere that makes its own name resolve to 127.0.0.1 (DNS rebinding) sends that name, and is refused.
+    A page elsewhere that makes its own name resolve to 127.0.0.1 (DNS rebinding) sends that name, and is refused. So is one
+    that asks for our answers without being able to read them, where the browser tells of it; a link to the page is followed.
     """
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...] = LOCAL_HOSTS) -> None:
@@ -91,11 +92,14 @@ class LocalOnly:
                 message["headers"] = [*message["headers"], *own]
             await send(message)
 
-        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        host = headers.get(b"host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         refused: Response | None = None
         if name.lower() not in self._hosts:
             refused = Json({"error": f"host {host[:80]!r} is not this machine; open the page at 127.0.0.1"}, 403)
+        elif headers.get(b"sec-fetch-site") in ("cross-site", "same-site") and headers.get(b"sec-fetch-mode") != "navigate":
+            refused = Json({"error": "another site's page asked for this; open it from its own"}, 403)
         elif scope["method"] not in ("GET", "HEAD"):
             refused = Json({"error": "this page only reads; the method is GET"}, 405, {"allow": "GET, HEAD"})
         await (refused or self._app)(scope, receive, guarded)

@@ -44,6 +44,17 @@ def test_this_machine_is_served_whatever_the_port_of_a_tunnel(client: TestClient
     assert client.get("/api/runs", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        *(("cross-site", "no-cors", 403), ("same-site", "cors", 403), ("cross-site", "navigate", 200)),
+        *(("same-origin", "cors", 200), ("none", "navigate", 200)),
+    ],
+)
+def test_other_sites_may_link_here_and_nothing_else(client: TestClient, site: str, mode: str, status: int) -> None:
+    assert client.get("/api/runs", headers={"sec-fetch-site": site, "sec-fetch-mode": mode}).status_code == status
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_only_reading_is_allowed(client: TestClient, method: str) -> None:
     assert client.request(method, "/api/runs").status_code == 405
@@ -114,3 +125,33 @@ def test_a_run_that_vanishes_is_served_on(growing: WrittenRun, tmp_path: Path) -
             time.sleep(0.02)
         answer = client.get("/api/runs/rl/overview")
         assert answer.status_code == 200 and answer.json()["run"]["status"] == "gone" and answer.json()["rows"] == 2
+
+
+@pytest.mark.parametrize("config", ["[1, 2]", "{{{", "a: &a [*a]", "", "\x00", "MANY"])
+def test_a_configuration_of_any_kind_is_lived_with(growing: WrittenRun, config: str) -> None:
+    if config == "MANY":
+        names = (
+            "steps",
+            "max_rollouts",
+            "sampler",
+            "curriculum",
+            "heldout",
+            "problems",
+            "out",
+            "model",
+            "style_checks",
+            "seed",
+        )
+        config = "".join(
+            f"{name}: {value}\n" for name, value in zip(names, ["x", [], {}, "rlcs", 3, {}, 5, [], 7, ".nan"], strict=True)
+        )
+    (growing.path / "config.yaml").write_text(config)
+    (growing.path / "heldout.jsonl").write_text('{"updates": 0, "pass_rate": [1], "responses": null}\n{"updates": "x"}\n')
+    (growing.path / "guard.jsonl").write_text('{"updates": 1, "domains": {"gui": 3}}\n')
+    (growing.path / "alerts.jsonl").write_text('{"step": 1}\n{"step": "one", "kind": 2}\n')
+    watch = Watch(named_runs([growing.path]))
+    watch.read_all()
+    with TestClient(build_app(watch), base_url="http://localhost") as client:
+        for path in ("overview", "difficulty", "flow", "problems", "problems/0", "rollouts", "rollouts/0/0", "rollouts.jsonl"):
+            assert client.get(f"/api/runs/rl/{path}").status_code == 200, path
+        assert client.get("/api/compare").status_code == 200
