@@ -97,7 +97,7 @@ async function show() {
   const leave = new AbortController();
   shown = { key, page: null, leave };
   const body = el("div", { class: `page ${page}` });
-  replace(main, body);
+  replace(main, el("h1", { class: "unseen" }, `${page} of ${run.name}`), body);
   await attempt(async () => {
     const opened = await SHOW[page]({ body, run, runs, query, parts, signal: leave.signal, attempt });
     if (shown.leave === leave) shown.page = opened;

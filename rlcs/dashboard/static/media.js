@@ -135,8 +135,8 @@ export function mediaRow(run, index, list, geometry = null, width = 420) {
     ? el(
         "p",
         { class: "legend" },
-        el("span", {}, "R ", el("b", { style: { color: LOOK.reference.stroke } }, "——"), " reference"),
-        el("span", {}, "P ", el("b", { style: { color: LOOK.predicted.stroke } }, "– –"), " predicted"),
+        el("span", {}, "R ", el("b", { class: "good" }, "——"), " reference"),
+        el("span", {}, "P ", el("b", { class: "bad" }, "– –"), " predicted"),
         geometry.note ? el("span", {}, geometry.note) : null,
       )
     : null;

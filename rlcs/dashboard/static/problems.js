@@ -107,7 +107,9 @@ export async function showProblems({ body, run, query: first, parts: firstParts,
     );
   }
   async function refreshList(keepFilters = false) {
+    const asked = JSON.stringify(own(query));
     const found = await problemPage(run.name, { ...own(query), limit: LIMIT }, signal);
+    if (asked !== JSON.stringify(own(query))) return; // filtered anew meanwhile
     if (!keepFilters || !filters.contains(document.activeElement)) drawFilters(found);
     drawHead();
     const focused = rows.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : null;

@@ -21,7 +21,7 @@ function tokenNodes(tokens) {
       : logprob === null
         ? ""
         : `log-probability ${fixed(logprob, 3)}, probability ${percent(Math.exp(logprob), 1)}`;
-    const colour = forced || logprob === null ? "" : `rgb(230 120 0 / ${(0.75 * shade(logprob)).toFixed(3)})`;
+    const colour = forced || logprob === null ? "" : `rgb(230 120 0 / ${(0.6 * shade(logprob)).toFixed(3)})`;
     return el(
       "span",
       {
@@ -124,8 +124,10 @@ function groupSection(found, query, toggle) {
   );
 }
 
-export async function showRollout({ body, run, at, query, signal, toggleGroup, toggleColour, back, step }) {
+// `wanted()` tells, once the answer is there, whether the reader still waits for it.
+export async function showRollout({ body, run, at, query, signal, toggleGroup, toggleColour, back, step, wanted }) {
   const found = await get(runPath(run.name, `rollouts/${at.step}/${at.row}`), {}, signal);
+  if (!wanted()) return;
   const { rollout } = found;
   const coloured = query.colour === "tokens" && found.tokens;
   const response = el("p", { class: "text response" }, coloured ? tokenNodes(found.tokens) : spanNodes(found.spans));
@@ -135,7 +137,7 @@ export async function showRollout({ body, run, at, query, signal, toggleGroup, t
         { class: "legend" },
         "probability of the token: ",
         [1, 0.5, 0.1, 0.01].map((p) =>
-          el("i", { style: { backgroundColor: `rgb(230 120 0 / ${(0.75 * shade(Math.log(p))).toFixed(3)})` } }, percent(p)),
+          el("i", { style: { backgroundColor: `rgb(230 120 0 / ${(0.6 * shade(Math.log(p))).toFixed(3)})` } }, percent(p)),
         ),
         el("span", { class: "text" }, el("span", { class: "forced" }, "forced")),
       )
@@ -201,5 +203,4 @@ export async function showRollout({ body, run, at, query, signal, toggleGroup, t
     explained(found),
     groupSection(found, query, toggleGroup),
   );
-  return found;
 }

@@ -166,7 +166,9 @@ export async function showRollouts({ body, run, query: first, parts: firstParts,
     );
   }
   async function refreshList(live = false) {
+    const asked = JSON.stringify(rolloutQuery(query));
     const found = await rolloutPage(run.name, { ...rolloutQuery(query), limit: LIMIT }, signal);
+    if (asked !== JSON.stringify(rolloutQuery(query))) return null; // filtered anew meanwhile
     if (!live || !filters.contains(document.activeElement)) drawFilters(found);
     const focused = rows.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : null;
     replace(rows, found.rows.map(rowNode));
@@ -210,7 +212,9 @@ export async function showRollouts({ body, run, query: first, parts: firstParts,
       );
       return;
     }
+    const chosenNow = parts.join("/");
     await showRollout({
+      wanted: () => parts.join("/") === chosenNow,
       body: detail,
       run,
       at: { step: parts[0], row: parts[1] },
@@ -231,6 +235,7 @@ export async function showRollouts({ body, run, query: first, parts: firstParts,
     const wanted = JSON.stringify(rolloutQuery(query));
     if (wanted !== listed) {
       const found = await refreshList();
+      if (!found) return;
       listed = wanted;
       const held = found.rows.some((row) => `${row.step}/${row.row}` === parts.join("/"));
       // On a wide screen there is room to read one at once.
