@@ -6,6 +6,7 @@ advantages are those of rewards without a baseline.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from verl.workers.engine.base import EngineRegistry
@@ -13,6 +14,7 @@ from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
 
 from rlcs.critic import with_value_head
 from rlcs.verl.engine import CriticEngine
+from rlcs.verl.schedule import ScheduledWorker
 
 _KIND = "rlcs_value_model"
 
@@ -36,8 +38,12 @@ class ValueEngine(CriticEngine):
         return module
 
 
-class CriticWorker(TrainingWorker):
+class CriticWorker(ScheduledWorker, TrainingWorker):
     """verl's training worker, in whose process our engines are registered, with that of the critic."""
 
     def __init__(self, config: TrainingWorkerConfig) -> None:
         super().__init__(replace(config, model_type=_KIND))
+
+    @property
+    def engine_in_training(self) -> Any:
+        return self.engine

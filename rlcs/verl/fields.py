@@ -114,6 +114,8 @@ PLUGGED = (
 OURS: dict[str, str] = {
     "engine": "chooses verl",
     "max_rollouts": "trainer",
+    "decay_ratio": "trainer",
+    "max_skipped_updates": "trainer",
     "sampler": "trainer",
     "domain_weights": "trainer",
     "difficulty": "trainer",
@@ -145,10 +147,8 @@ OURS: dict[str, str] = {
 
 REFUSED: dict[str, str] = {
     "reference_decay": "its reference policy keeps the weights that it was loaded with",
-    "decay_ratio": "it goes with schedule: wsd, which verl has not",
     "optimizer": "8-bit moments have not been run with weights that FSDP2 shards",
     "max_staleness": "its synchronous trainer, which ours is made of, updates and generates in turn",
-    "max_skipped_updates": "its workers skip such an update by themselves, and the run ends after the first",
     "rollout_batch": "it is the transformers engine's; vLLM has vllm.max_sequences",
     "vllm.max_restarts": "verl does not start a vLLM again that died: the run ends with an error, and --resume goes on",
     "vllm.server": "verl starts its own vLLM servers beside the training workers",
@@ -227,8 +227,6 @@ def _kinds(config: "RlConfig") -> list[str]:
     found = []
     if config.rollout != "vllm":
         found.append(f"rollout is {config.rollout!r}; verl samples with vLLM: set rollout: vllm")
-    if config.schedule not in ("constant", "cosine"):
-        found.append(f"schedule is {config.schedule!r}; verl's RL trainer has constant and cosine")
     if config.device not in ("cpu", "cuda"):
         found.append(f"device is {config.device!r}; expected cuda, or cpu for a test: verl places its workers itself")
     if config.device == "cpu" and "bfloat16" in (config.dtype, config.vllm.dtype, config.verl.master_dtype):

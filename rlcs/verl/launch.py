@@ -45,7 +45,7 @@ def run_verl(config: RlConfig, *, resume: bool = False, console: Console | None 
     try:
         launch(overrides)
     except RunFailedError as error:
-        raise RunFailedError(f"{error}\n{kept_by(config.out)}") from error
+        raise RunFailedError(f"{error}\n{kept_by(config)}") from error
     final = export_run(config.out)
     console.print(f"verl's last checkpoint, put together: {final}", highlight=False, soft_wrap=True)
     return final
@@ -104,13 +104,25 @@ def plain_error(error: Exception) -> Exception:
     return RunFailedError(f"{what}: {type(cause).__name__}: {cause}")
 
 
-def kept_by(run: Path) -> str:
-    """What a run that broke off can go on from."""
+def kept_by(config: RlConfig) -> str:
+    """What a run that broke off can go on from, and which of its finished steps are to be done again."""
     try:
-        last = export_run(run)
+        last: Path | None = export_run(config.out)
     except FileNotFoundError:
-        return "No checkpoint was written yet; start again"
-    return f"All steps up to the last checkpoint are kept ({last}); go on from it by --resume"
+        last = None
+    metrics = RunDir(config.out).metrics_path
+    done = len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
+    saved = int(last.name.removeprefix("step-")) if last else 0
+    lost = ""
+    if done > saved:
+        steps = f"{done - saved} finished step{'s' * (done - saved > 1)} ({saved} to {done - 1})"
+        lost = (
+            f". {steps} are to be done again: no checkpoint has them, and a training worker that dies takes its part of the "
+            f"weights and optimiser state along. A smaller save_every ({config.save_every}) loses fewer"
+        )
+    if last is None:
+        return f"No checkpoint was written yet; start again{lost}"
+    return f"All steps up to the last checkpoint are kept ({last}); go on from it by --resume{lost}"
 
 
 def _has_token() -> bool:

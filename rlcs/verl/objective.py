@@ -159,6 +159,11 @@ class WeightedPolicyLoss:
         return (truncated_importance if self.config.importance == "truncate" else masked_importance)(old_T, rollout_T, cap)
 
 
+def is_of_update(name: str) -> bool:
+    """Whether a worker's metric is one that `policy_metrics` reads: it has a value for each update of a step."""
+    return name in ("loss", "grad_norm") or name.startswith((_SUMS, _LARGEST))
+
+
 def policy_metrics(found: Mapping[str, float]) -> dict[str, float]:
     """The learner's metrics, named as `rlcs.learner.Learner.update` names them, from verl's `actor/...` metrics of a step.
 

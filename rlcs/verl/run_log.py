@@ -78,8 +78,11 @@ class RunLog:
         self.run.log(step, metrics)
         self._console.print(step_line(step, metrics, self._domains), highlight=False, soft_wrap=True)
         for notice in filter(None, [*self._watch.notices(step, metrics), mismatch_notice(step, metrics)]):
-            self._console.print(f"[yellow]{escape(notice)}[/yellow]", highlight=False, soft_wrap=True)
+            self.warn(notice)
         return metrics
+
+    def warn(self, notice: str) -> None:
+        self._console.print(f"[yellow]{escape(notice)}[/yellow]", highlight=False, soft_wrap=True)
 
     def _beliefs(self, step: int, curriculum: Curriculum) -> None:
         columns = {"thinking": curriculum.thinking_N, **curriculum.sampler.snapshot()}

@@ -19,6 +19,7 @@ from rlcs.rl import build_sampler
 from rlcs.rl_config import RlConfig
 from rlcs.rl_state import digest
 from rlcs.samplers import Sampler
+from sft.skipped import SkippedUpdates
 
 
 class Curriculum:
@@ -31,6 +32,7 @@ class Curriculum:
         self.sampler: Sampler = build_sampler(config, problems, thinking_N)
         self.rng = np.random.default_rng([config.seed, 1])
         """Decides how a step's groups are divided into updates."""
+        self.skipped = SkippedUpdates(config.max_skipped_updates)
         self._dataset = dataset
 
     def rows(self, indices: np.ndarray) -> list[dict[str, Any]]:
@@ -39,11 +41,16 @@ class Curriculum:
 
     def progress(self) -> dict[str, Any]:
         """What steps change; arrays may be those that the next one goes on changing."""
-        return {"sampler": self.sampler.state_dict(), "rng": self.rng.bit_generator.state}
+        return {
+            "sampler": self.sampler.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "skipped": self.skipped.state_dict(),
+        }
 
     def go_back_to(self, progress: dict[str, Any]) -> None:
         self.sampler.load_state_dict(progress["sampler"])
         self.rng.bit_generator.state = progress["rng"]
+        self.skipped.load_state_dict(progress["skipped"])
 
     def state_dict(self) -> dict[str, Any]:
         return {"problems": digest(self.problems, self.thinking_N), **self.progress()}

@@ -20,11 +20,11 @@ from verl.utils.distributed import destroy_global_process_group, initialize_glob
 
 from rlcs.verl.export import export_run
 from rlcs.verl.overrides import compose
+from rlcs.verl.schedule import follow_schedule
 from rlcs.verl.sft import SFT_TRAINER
 from rlcs.verl.sft_dataset import ExampleDataset
 from rlcs.verl.sft_loss import TalliedLoss
 from sft.rundir import RunDir
-from sft.schedule import learning_rate
 from sft.tally import Tally
 
 
@@ -51,12 +51,7 @@ class ExampleTrainer(SFTTrainer):
 
     def _init_engine(self) -> None:
         super()._init_engine()
-        settings, total = self.train_dataset.settings, self.train_dataset.steps
-        scheduler, groups = self.engine.lr_scheduler, self.engine.optimizer.param_groups
-        # The very rates of `sft.train.run_sft`, of whatever shape.
-        scheduler.lr_lambdas = [lambda step: learning_rate(settings, step, total) / settings.lr] * len(groups)
-        for group in groups:
-            group["lr"] = learning_rate(settings, 0, total)
+        follow_schedule(self.engine, self.train_dataset.settings, self.train_dataset.steps)
 
     def _build_dataloader(self) -> None:
         super()._build_dataloader()

@@ -5,10 +5,11 @@ of a training batch (one sample each).
 """
 
 import copy
+import logging
 import math
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -23,10 +24,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import collate_fn
-from verl.utils.metric import reduce_metrics
-from verl.utils.py_functional import rename_dict
 
-from rlcs.learner import learning_rate
 from rlcs.progress import Clock
 from rlcs.rl import advantages_of
 from rlcs.scoring import TRAINED, ScoredRollouts, group_fates
@@ -34,11 +32,15 @@ from rlcs.verl.collected import FAILED, Asked, scored_rollouts, session_of
 from rlcs.verl.critic import CriticWorker
 from rlcs.verl.dataset import settings_of
 from rlcs.verl.objective import LOSS_WEIGHT, NAME, WeightedPolicyLoss, policy_metrics, row_weights
+from rlcs.verl.policy_worker import PolicyWorker
 from rlcs.verl.replay_buffer import Arrived, GroupBuffer
 from rlcs.verl.run_log import RunLog
 from rlcs.verl.sampling import Curriculum, update_order, visits
-from rlcs.verl.watch import DeadProcessError, Watch
+from rlcs.verl.training import NAMED_SCHEDULES
+from rlcs.verl.watch import Watch
+from rlcs.verl.worker_metrics import made_updates, named_metrics, refuse_skipped
 
+_log = logging.getLogger(__name__)
 _TRAIN, _VAL = "train", "val"  # verl's names of the TransferQueue's parts
 _OF_THE_CRITIC = ("critic/loss", "critic/grad_norm", "critic/vpred_mean", "critic/vf_clipfrac")
 _TRAINING = ("old_log_prob", "ref", "values", "adv", "update_critic", "update_actor")  # verl's clock's names
@@ -91,6 +93,7 @@ class CurriculumTrainer(PPOTrainerSync):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
+        self.role_worker_mapping[policy_role(self.role_worker_mapping)] = ray.remote(PolicyWorker)
         if self.use_critic:
             self.role_worker_mapping[Role.Critic] = ray.remote(CriticWorker)
 
@@ -98,33 +101,38 @@ class CurriculumTrainer(PPOTrainerSync):
         super()._setup()
         if self.config.actor_rollout_ref.actor.policy_loss.loss_mode == NAME:
             self.actor_rollout_wg.set_loss_fn(WeightedPolicyLoss(self.settings))
+        if self.settings.schedule not in NAMED_SCHEDULES:
+            for group in (self.actor_rollout_wg, *([self.critic_wg] if self.use_critic else [])):
+                group.follow_schedule(self.settings, self.settings.steps)
 
     def fit(self, agent_loop_manager: Any) -> None:
         workers = agent_loop_manager.agent_loop_workers
         servers = [server for replica in self.llm_server_manager.get_replicas() for server in replica.servers]
         self.replay_buffer.watch = self._watch = Watch(workers, servers)
+        self._servers = servers
         ray.get([worker.__ray_ready__.remote() for worker in workers])  # their start-up is no part of the first step
         self._saved, self._finished = self.global_steps, (self.global_steps, self.curriculum.progress())
+        self._updating = False
         self.log.begin(self.global_steps, sorted({problem.domain for problem in self.curriculum.problems}))
-        self._rate = learning_rate(self.settings, self.global_steps)
+        self._rate = self.actor_rollout_wg.rate()[0]
         with open_dict(self.config):
             # verl is to ask after every step for held-out answers; whether they are due `_validate` decides.
             self.config.trainer.val_before_train = self.log.heldout_due(self.global_steps, last=False)
             self.config.trainer.test_freq = 1 if self.val_dataset is not None else -1
         try:
             super().fit(agent_loop_manager)
-        except DeadProcessError as error:
-            self._save_finished(error)
+        except Exception:
+            self._save_finished()
             raise
         finally:
             self.log.close()
 
     def on_sample_end(self) -> None:
-        with self._watch.guarding(self.actor_rollout_wg.workers):
+        with self._watch.guarding(self._servers):
             super().on_sample_end()
 
     def on_step_end(self) -> None:
-        with self._watch.guarding(self.actor_rollout_wg.workers):
+        with self._watch.guarding(self._servers):
             super().on_step_end()
 
     # ------------------------------------------------------------------ generation
@@ -209,13 +217,11 @@ class CurriculumTrainer(PPOTrainerSync):
         limit = self.settings.max_rollouts or math.inf
         last = self.global_steps >= self.total_training_steps or self.log.spent.rollouts + generated >= limit
         learned = policy_metrics(metrics)
-        norm = learned.get("grad_norm", 0.0)
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient norm is {norm}: the policy has diverged; resume from the last checkpoint with a lower lr"
-            )
-        learned["lr"] = self._rate
-        self._rate = metrics.get("actor/lr", self._rate)  # that of the next update, says verl
+        if self._policy_learns:
+            learned |= {"lr": self._rate, "skipped_updates": metrics.get("actor/skipped_updates", 0.0)}
+            self._rate = metrics["actor/lr"]  # that of the next step, says verl
+        for notice in self.curriculum.skipped.notices():
+            self.log.warn(notice)
         if self._trained:
             learned["trained_tokens"] = float(sum(self._trained.values()))
             learned["packed_tokens"] = float(sum(tag["seq_len"] for tag in batch.tags))
@@ -229,7 +235,7 @@ class CurriculumTrainer(PPOTrainerSync):
             last=last,
             more=self._further(metrics, timing_raw, learned.get("packed_tokens", 0.0)),
         )
-        self._finished = self.global_steps, copy.deepcopy(self.curriculum.progress())
+        self._finished, self._updating = (self.global_steps, copy.deepcopy(self.curriculum.progress())), False
         if last and self.global_steps < self.total_training_steps:
             self._end_here()
         return batch
@@ -250,18 +256,20 @@ class CurriculumTrainer(PPOTrainerSync):
         super()._save_checkpoint()
         self._saved = self.global_steps
 
-    def _save_finished(self, error: DeadProcessError) -> None:
-        """Saves the last finished step, which the training workers still hold, if it was not to be saved yet."""
+    def _save_finished(self) -> None:
+        """Saves the last finished step if it was not to be saved yet and the training workers still hold it: all of them live,
+        and none has begun with the next one's update.
+        """
         step, progress = self._finished
-        if step == self._saved:
+        if step == self._saved or self._updating:
             return
         self.global_steps = step
         self.curriculum.go_back_to(progress)
         try:
             self._save_checkpoint()
-        except ray.exceptions.RayError as failure:
+        except (ray.exceptions.RayError, OSError) as failure:  # what the run ended for is raised; `kept_by` counts what is lost
             why = str(failure).strip().splitlines()[-1]
-            raise DeadProcessError(f"{error} Steps from {self._saved} on could not be saved: {why}") from failure
+            _log.error("steps from %d on could not be saved: %s", self._saved, why)
 
     def _end_here(self) -> None:
         """Makes the running step the last one. verl has asked already whether it is, and would not save it."""
@@ -273,7 +281,16 @@ class CurriculumTrainer(PPOTrainerSync):
         try:
             return super()._step_once(metrics, timing_raw, sample_batch_size)
         except _NothingToTrainError as stop:
+            if self.use_critic:
+                self.critic_wg.pass_step()
+            if self._policy_learns:
+                metrics["actor/lr"] = self.actor_rollout_wg.pass_step()[0]
             return stop.batch
+
+    @property
+    def _policy_learns(self) -> bool:
+        """Whether the running step is one of the policy, and not of the critic alone."""
+        return bool(self._updates >= self.settings.policy_starts)
 
     def _balance_batch(
         self, batch: KVBatchMeta, metrics: dict[str, Any], logging_prefix: str = "global_seqlen", keep_minibatch: bool = False
@@ -281,6 +298,7 @@ class CurriculumTrainer(PPOTrainerSync):
         """Rows in the order in which ranks and updates take them, `update_order`; a few empty ones make their number fit."""
         if not self._trained:
             raise _NothingToTrainError(batch)
+        self._updating = True
         group = self.actor_rollout_wg
         if "actor" not in group._dispatch_info:
             group._dispatch_info["actor"] = group._query_dispatch_info("actor")
@@ -318,13 +336,15 @@ class CurriculumTrainer(PPOTrainerSync):
         entropy = actor.calculate_entropy or actor.entropy_coeff != 0.0 or self.settings.entropy_coef > 0.0
         batch.extra_info.update(self._pass(batch, actor), calculate_entropy=entropy)
         output = self.actor_rollout_wg.update_actor(batch)
-        metrics.update(_named(output["metrics"], "actor"))
+        made = made_updates(output["metrics"], self.curriculum.skipped, self._updates)
+        metrics.update(named_metrics(made, "actor"))
         return batch
 
     def _update_critic(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         batch.extra_info.update(self._pass(batch, self.config.critic))
         output = self.critic_wg.train_mini_batch(batch).get()
-        metrics.update(_named(output["metrics"], "critic"))
+        refuse_skipped(output["metrics"])
+        metrics.update(named_metrics(output["metrics"], "critic"))
         return batch
 
     def _pass(self, batch: KVBatchMeta, section: Any) -> dict[str, Any]:
@@ -361,8 +381,6 @@ class CurriculumTrainer(PPOTrainerSync):
         return self.log.heldout(self.global_steps, rollouts)
 
 
-def _named(found: dict[str, Any], worker: str) -> dict[str, float]:
-    """A worker's metrics under verl's names for them, one number each."""
-    metrics = rename_dict(found, f"{worker}/")
-    metrics[f"perf/mfu/{worker}"] = metrics.pop(f"{worker}/mfu")
-    return reduce_metrics(metrics)
+def policy_role(roles: Mapping[Role, Any]) -> Role:
+    """Under which verl has the policy's worker, which holds the reference policy as well where there is one beside it."""
+    return next(role for role in (Role.ActorRollout, Role.ActorRolloutRef) if role in roles)

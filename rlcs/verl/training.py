@@ -62,6 +62,10 @@ def lora_settings(lora: LoraConfig | None) -> dict[str, Any]:
     return {"lora_rank": lora.rank, "lora_alpha": int(lora.alpha), "lora": {"merge": True}, **targets}
 
 
+NAMED_SCHEDULES = ("constant", "cosine")
+"""Those that verl's configuration has a name for; the others `rlcs.verl.schedule` gives to its workers."""
+
+
 def schedule_settings(warmup_steps: int, min_lr_ratio: float) -> dict[str, Any]:
     """Linear warm-up, then a cosine down to this fraction of the peak; a fraction of 1 is a constant rate.
 

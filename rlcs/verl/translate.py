@@ -213,6 +213,7 @@ def _critic(config: RlConfig) -> dict[str, Any]:
 
 def _trainer(config: RlConfig, resume: bool) -> dict[str, Any]:
     heldout = config.heldout
+    kept = max(2, config.keep_checkpoints)  # verl removes the older one before the newer is whole
     return {
         "device": config.device,
         "nnodes": config.verl.nodes,
@@ -222,8 +223,8 @@ def _trainer(config: RlConfig, resume: bool) -> dict[str, Any]:
         "total_epochs": config.steps + 1,  # no epoch ends the run: the sampler knows none
         "critic_warmup": 1 + config.policy_starts,  # verl counts from 1, and names the first step of the policy
         "save_freq": config.save_every,
-        "max_actor_ckpt_to_keep": config.keep_checkpoints,
-        "max_critic_ckpt_to_keep": config.keep_checkpoints,
+        "max_actor_ckpt_to_keep": kept,
+        "max_critic_ckpt_to_keep": kept,
         "val_before_train": heldout is not None,
         "test_freq": 1 if heldout else -1,  # the trainer knows after which steps `every_rollouts` are behind
         "default_local_dir": str(config.out / CHECKPOINTS),

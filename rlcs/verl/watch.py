@@ -1,7 +1,7 @@
 """Whether the processes that generate are alive: agent loop workers, and vLLM servers with their engines.
 
 verl takes no notice of their death. The groups of a dead server fail one after the other while the run goes on without them,
-and weights on their way to a dead engine are waited for without end.
+and a server that is to sleep, or to take weights (`rlcs.verl.policy_worker`), is waited for without end.
 """
 
 import threading
@@ -24,30 +24,34 @@ class DeadProcessError(RuntimeError):
 
 
 class Watch:
-    """Looks after actors of Ray: `workers` follow requests, `servers` (verl's `vLLMHttpServer`) answer them."""
+    """Looks after actors of Ray: `workers` follow requests, `servers` (verl's `vLLMHttpServer`) answer them; `names` of these
+    stand in messages.
+    """
 
-    def __init__(self, workers: Sequence[Any] = (), servers: Sequence[Any] = ()) -> None:
+    def __init__(self, workers: Sequence[Any] = (), servers: Sequence[Any] = (), *, names: Sequence[str] | None = None) -> None:
         self._workers, self._servers = workers, servers
+        self._names = [f"vLLM server {n}" for n in range(len(servers))] if names is None else names
 
     def look(self) -> None:
         """Raises DeadProcessError if one of them has died, or an engine behind a server."""
         asked = {worker.__ray_ready__.remote(): f"agent loop worker {n}" for n, worker in enumerate(self._workers)}
-        asked |= {server.__ray_call__.remote(engine_died): f"vLLM server {n}" for n, server in enumerate(self._servers)}
+        servers = {
+            server.__ray_call__.remote(engine_died): name for server, name in zip(self._servers, self._names, strict=True)
+        }
+        asked |= servers
         if not asked:
             return
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)
         for answer in answered:
             try:
-                if ray.get(answer) is True and asked[answer].startswith("vLLM"):
+                if ray.get(answer) is True and answer in servers:
                     raise DeadProcessError(
-                        f"the engine of {asked[answer]} has died, and with it the responses it was writing; what it printed "
-                        f"says why. Out of memory: lower vllm.gpu_memory or vllm.max_sequences. {_MEND}"
+                        f"the engine of {asked[answer]} has died, and with it what it was doing; what it printed says "
+                        f"why. Out of memory: lower vllm.gpu_memory or vllm.max_sequences. {_MEND}"
                     )
             except RayActorError as error:
                 why = str(error).strip().splitlines()[-1]
-                raise DeadProcessError(
-                    f"{asked[answer]} has died, and with it the responses it was waiting for: {why} {_MEND}"
-                ) from error
+                raise DeadProcessError(f"{asked[answer]} has died, and with it what it was doing: {why} {_MEND}") from error
 
     @contextmanager
     def guarding(self, waited_for: Sequence[Any]) -> Iterator[None]:
@@ -55,13 +59,14 @@ class Watch:
         meanwhile, they are ended, so that the wait is over. Raises DeadProcessError.
         """
         self.look()
-        done = threading.Event()
+        done, died = threading.Event(), list[DeadProcessError]()
 
         def watch() -> None:
             while not done.wait(LOOK_AFTER_S):
                 try:
                     self.look()
-                except DeadProcessError:
+                except DeadProcessError as error:
+                    died.append(error)
                     for actor in waited_for:
                         ray.kill(actor)
                     return
@@ -70,7 +75,9 @@ class Watch:
         thread.start()
         try:
             yield
-        except RayError:
+        except RayError as error:
+            if died:  # another look would find those that were ended here
+                raise died[0] from error
             self.look()  # if it was not for one of ours that the call failed, its own error says what it was for
             raise
         finally:

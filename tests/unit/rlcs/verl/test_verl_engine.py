@@ -22,6 +22,7 @@ from rlcs.learner import learning_rate as rl_rate
 from rlcs.rl_config import RlConfig
 from rlcs.verl.engine import VENDOR, CriticEngine, PolicyEngine, PositionTable, batch_positions, glm_forward
 from rlcs.verl.prompts import model_media, renderer_of
+from rlcs.verl.schedule import follow_schedule
 from rlcs.verl.sft import sft_settings
 from rlcs.verl.translate import verl_config
 from rollout.forward import hidden_states, load_policy, pack
@@ -149,6 +150,29 @@ def test_the_learning_rate_of_every_step_is_our_own_trainers(schedule: str, warm
             assert optimizer.param_groups[0]["lr"] == pytest.approx(ours(step), rel=1e-12)
             optimizer.step()
             scheduler.step()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "wsd"])
+@pytest.mark.parametrize("resumed", [0, 3, 17])
+def test_schedules_that_verl_has_no_name_for_are_followed_from_the_step_of_the_checkpoint(schedule: str, resumed: int) -> None:
+    settings = RlConfig(
+        model=NANO, problems="p.jsonl", out="run", engine="verl", rollout="vllm", lr=0.3, steps=20, warmup_steps=4,
+        schedule=schedule, min_lr_ratio=0.1, decay_ratio=0.3,
+    )  # type: ignore[arg-type] # fmt: skip
+    plain = verl_config(settings, planned=True)["actor_rollout_ref"]["actor"]["optim"]
+    named = {name: plain[name] for name in ("lr_scheduler_type", "lr_warmup_steps", "min_lr_ratio")}
+    engine = Scheduled(FSDPOptimizerConfig(lr=0.6, total_training_steps=20, **named))  # as a critic's, twice the policy's
+    engine.optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.6)
+    engine.lr_scheduler = engine._build_lr_scheduler(engine.optimizer)
+    for _ in range(resumed):
+        engine.optimizer.step()
+        engine.lr_scheduler.step()
+    follow_schedule(engine, settings, settings.steps)
+    for step in range(resumed, 20):
+        assert engine.optimizer.param_groups[0]["lr"] == pytest.approx(2 * rl_rate(settings, step), rel=1e-12)
+        assert engine.lr_scheduler.get_last_lr() == [engine.optimizer.param_groups[0]["lr"]]
+        engine.optimizer.step()
+        engine.lr_scheduler.step()
 
 
 class Scheduled(PolicyEngine):
