@@ -148,7 +148,7 @@ def top(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of `rlcs rl`, of either engine")],
     once: Annotated[bool, typer.Option("--once", help="print it once and end")] = False,
 ) -> None:
-    """A live or finished run in the terminal: domains, alerts, last rollouts (docs/dashboard.md)."""
+    """A live or finished run in the terminal: domains, alerts, last rollouts (docs/top.md)."""
     from rlcs.top import run_top
 
     run_top(run, once=once)
