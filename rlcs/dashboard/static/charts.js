@@ -6,6 +6,7 @@ const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 const DARK = ["#56B4E9", "#E69F00", "#2FBF93", "#CC79A7", "#F0E442", "#D55E00", "#CCCCCC"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const MARKERS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star"];
+const MARGIN = 200;
 const drawn = new Map();
 
 export function isDark() {
@@ -127,9 +128,29 @@ async function paint(node) {
   await inTurn(() => react(started, node, traces, layout, select));
 }
 
+// A chart that is out of sight is brought up to date when it is scrolled to.
+const stale = new Set();
+const sight = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) if (entry.isIntersecting && stale.delete(entry.target)) paint(entry.target);
+  },
+  { rootMargin: `${MARGIN}px` },
+);
+
+function inSight(node) {
+  const box = node.getBoundingClientRect();
+  return box.bottom > -MARGIN && box.top < window.innerHeight + MARGIN;
+}
+
 async function react(started, node, traces, layout, select) {
   if (!node.isConnected || drawn.get(node)?.traces !== traces) return;
   const first = !node.dataset.drawn;
+  if (!first && !inSight(node)) {
+    stale.add(node);
+    sight.observe(node);
+    return;
+  }
+  stale.delete(node);
   await started.react(node, traces(), layoutOf(layout()), { displayModeBar: false, responsive: true, doubleClick: "reset" });
   node.dataset.drawn = "yes";
   if (first) node.on("plotly_click", (event) => drawn.get(node)?.select?.(event.points[0], event.points));
