@@ -1,6 +1,6 @@
 """How the cost of a step of reinforcement learning grows with group size, prompt length, image size and model size.
 
-    python benchmarks/cost_growth.py [--threads 1] [--rounds 3]
+    python benchmarks/cost_growth.py [--threads 1] [--rounds 3] [--resume]
 
 Generation (the transformers engine) and the update (the learner), responses of one length, random weights: one thing
 grows, the rest stays as it is by default. Processor seconds a step, the least of the rounds, which other processes
@@ -152,7 +152,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     weights = [16 * (row["parameters"] - rows[0]["parameters"]) / 2**20 for row in rows]
     axes[-1].plot([row["value"] for row in rows], [row["peak_memory_mb"] - least for row in rows], marker="o", label="measured")
     axes[-1].plot([row["value"] for row in rows], weights, ls=":", label="weights, gradients, optimiser")
-    axes[-1].plot([row["value"] for row in rows], whole, ls="--", label="one T x V of float32, not in it")
+    axes[-1].plot([row["value"] for row in rows], whole, ls="--", label="one T x V of float32")
     axes[-1].set(xlabel="vocabulary", ylabel="MiB above the smallest", xscale="log")
     axes[-1].legend()
     figure.tight_layout()
@@ -163,21 +163,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--resume", action="store_true", help="measure only what the results do not hold yet")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.case:
         print(json.dumps(measure(Case(**json.loads(args.case)), args.threads)))
         return
-    rows: dict[str, list[dict[str, float]]] = {}
-    for kind, cases in GROWTH.items():
-        for value, case in cases:
-            found = in_process(replace(case, rounds=args.rounds), args.threads)
-            rows.setdefault(kind, []).append({"value": value, **found})
-            print(kind, json.dumps(rows[kind][-1]), flush=True)
     command = f"python benchmarks/cost_growth.py --threads {args.threads} --rounds {args.rounds}"
-    report = {"command": command, "date": datetime.now(UTC).date().isoformat(), "rows": rows}
-    args.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report: dict[str, Any] = {"command": command, "date": datetime.now(UTC).date().isoformat(), "rows": {}}
+    if args.resume:
+        report = json.loads(args.results.read_text(encoding="utf-8"))
+    rows: dict[str, list[dict[str, float]]] = report["rows"]
+    # The smallest of each kind first: a run that is cut short has some of each.
+    for place in range(max(len(cases) for cases in GROWTH.values())):
+        for kind, cases in GROWTH.items():
+            if place >= len(cases) or any(row["value"] == cases[place][0] for row in rows.get(kind, [])):
+                continue
+            value, case = cases[place]
+            rows.setdefault(kind, []).append({"value": value, **in_process(replace(case, rounds=args.rounds), args.threads)})
+            print(kind, json.dumps(rows[kind][-1]), flush=True)
+            args.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     draw(report, args.results.with_suffix(".png"))
 
 
