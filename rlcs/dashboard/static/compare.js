@@ -147,7 +147,7 @@ export async function showCompare({ body, runs: firstRuns, query: first, signal,
     );
     replace(table, runTable(kept, runs));
     await drawRuns(chart, kept);
-    document.documentElement.dataset.drawn = "compare";
+    if (!signal.aborted) document.documentElement.dataset.drawn = "compare";
   }
   await refresh();
   return {

@@ -141,7 +141,7 @@ export async function showDifficulty({ body, run, query: first, signal, attempt 
       drawLines(expansion, overview, sampler.expansion, { yaxis: { rangemode: "tozero" } }),
       drawOffline(offline, data.offline),
     ]);
-    document.documentElement.dataset.drawn = "difficulty";
+    if (!signal.aborted) document.documentElement.dataset.drawn = "difficulty";
   }
   await refresh();
   return {

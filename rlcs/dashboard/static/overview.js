@@ -109,7 +109,7 @@ export async function showOverview({ body, run, signal }) {
       drawSpeed(speed, data),
       drawHealth(health, data),
     ]);
-    document.documentElement.dataset.drawn = "overview";
+    if (!signal.aborted) document.documentElement.dataset.drawn = "overview";
   }
   await refresh();
   return { refresh };

@@ -243,7 +243,7 @@ export async function showRollouts({ body, run, query: first, parts: firstParts,
         return open(`${found.rows[0].step}/${found.rows[0].row}`);
     }
     await showDetail();
-    document.documentElement.dataset.drawn = `rollouts ${parts.join("/")}`.trim();
+    if (!signal.aborted) document.documentElement.dataset.drawn = `rollouts ${parts.join("/")}`.trim();
   }
   const step = (by) => {
     const key = neighbour(rows, parts.join("/"), by);
