@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -48,6 +49,15 @@ def local_update(
     if only_look:
         learner.optimizer.step = lambda *_: None  # type: ignore[method-assign, assignment]
     return learner.update(samples, step, np.random.default_rng(0)), model
+
+
+def assert_told_alike(row: dict[str, Any], learned: dict[str, float]) -> None:
+    """A row of metrics.jsonl tells of its update what the local engine tells of it."""
+    for name, value in learned.items():
+        if name not in LOCAL_ONLY:
+            # The largest gap to vLLM is rounding itself, of which either engine has its own.
+            rounding = 1e-5 if name == "logprob_gap_max" else 1e-6
+            assert row[f"policy/{name}"] == pytest.approx(value, rel=1e-4, abs=rounding), name
 
 
 def assert_moved_alike(before: Path, after: Path, model: torch.nn.Module, lr: float) -> None:
