@@ -31,7 +31,7 @@ def rows() -> list[dict[str, Any]]:
     return [
         {
             "id": answer,
-            "domain": "test-hostile",
+            "domain": "test-hurried" if answer == "hang" else "test-hostile",
             "answer": "right",
             "response": f"<think></think><|begin_of_box|>{answer}<|end_of_box|>",
         }
@@ -40,8 +40,8 @@ def rows() -> list[dict[str, Any]]:
 
 
 def make_pool() -> ScorePool:
-    # The greedy answer takes a while to fill its memory where other tests share the cores.
-    return ScorePool(2, timeout_s=5.0, memory_mb=512, plugins=("hostile_verifiers",))
+    # The greedy answer takes a while to fill its memory where other tests share the cores; the hanging one has its own limit.
+    return ScorePool(2, timeout_s=60.0, memory_mb=512, plugins=("hostile_verifiers",))
 
 
 def score_here(path: str = str(PLUGINS)) -> tuple[list[str | None], list[bool | None], list[int]]:
@@ -144,6 +144,6 @@ def test_ray_actor() -> None:
         actor.hang.remote()
         time.sleep(0.5)
         ray.kill(actor)
-        assert workers and all_gone([host, *workers], within_s=30)  # 5 s of the item's and 1 s of grace
+        assert workers and all_gone([host, *workers], within_s=30)  # 2 s of the item's and 1 s of grace
     finally:
         ray.shutdown()

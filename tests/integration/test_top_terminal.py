@@ -111,7 +111,7 @@ def test_a_run_is_followed_until_q_through_a_torn_line_its_deletion_and_its_new_
     with run.metrics_path.open("a") as file:
         file.write('{"step": 2, "math/pa')  # a writer in the middle of a line
     terminal.shows("step 2 of 9")
-    assert "31.2%" in SEQUENCE.sub(b"", terminal.raw).decode(), "the mean of both steps"
+    terminal.shows("31.2%")  # the mean of both steps
     run.rewind(1)
     terminal.shows("step 1 of 9")
     shutil.rmtree(run.path)

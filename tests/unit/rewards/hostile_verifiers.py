@@ -59,6 +59,8 @@ def _sleep(answer: str, reference: object, context: Context) -> Outcome:
 
 for _name, _limit in (("test-patient", 30.0), ("test-hasty", 0.3)):
     verifier(_name, domains=(_name,), reference=lambda raw, args: raw, timeout_s=_limit)(_sleep)
+# As hostile, in less time than what takes its time before it fails of something else may need.
+verifier("test-hurried", domains=("test-hurried",), reference=lambda raw, args: raw, timeout_s=2.0)(hostile)
 
 
 @verifier("test-open", domains=("test-open",), reference=lambda raw, args: raw, box="forbidden")
