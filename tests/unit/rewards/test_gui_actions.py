@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processor_time import takes_less_than
 
 from rewards.gui_actions import Action, key_set, place, read_action
 from rewards.gui_vocabulary import VOCABULARIES, Vocabulary
@@ -210,14 +211,11 @@ def test_numbered_elements_are_webvoyagers_own_notation() -> None:
     ],
 )
 def test_hostile_text_costs_linear_time(bomb: str) -> None:
-    import time
-
-    start = time.process_time()
-    try:
-        read_action(bomb)
-    except LiteralError as error:
-        assert str(error)
-    assert time.process_time() - start < 0.2
+    with takes_less_than(0.2):
+        try:
+            read_action(bomb)
+        except LiteralError as error:
+            assert str(error)
 
 
 @given(st.text(max_size=80) | st.text(alphabet="clickTypeScroll[]();,{}'\"=: 0123456789WINDOW\\\ud800\u202e\0", max_size=80))

@@ -2,12 +2,12 @@
 
 import json
 import re
-import time
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processor_time import takes_less_than
 
 from rewards.json_schemas import JsonError, PatternError, check_schema, compiled, fits_schema, matches, read_json
 
@@ -42,10 +42,8 @@ def test_json_is_read_as_the_standard_library_reads_it(value: object) -> None:
     ],
 )
 def test_other_text_is_refused_at_once(text: str, reason: str) -> None:
-    start = time.process_time()
-    with pytest.raises(JsonError, match=reason):
+    with takes_less_than(0.2), pytest.raises(JsonError, match=reason):
         read_json(text)
-    assert time.process_time() - start < 0.2
 
 
 def test_brackets_inside_strings_are_text() -> None:
@@ -123,18 +121,16 @@ def test_names_and_data_of_a_schema_are_not_taken_for_keywords() -> None:
 def test_a_schema_whose_every_branch_is_tried_stays_affordable() -> None:
     schema = {"items": {"anyOf": [{"const": f"x{i}"} for i in range(190)]}}
     check_schema(schema)
-    start = time.process_time()
-    assert not fits_schema(["y"] * 990, schema)
-    assert time.process_time() - start < 5.0
+    with takes_less_than(5.0):
+        assert not fits_schema(["y"] * 990, schema)
 
 
 @pytest.mark.parametrize(
     "pattern,text", [("^(a+)+$", "a" * 60_000 + "b"), ("(a|aa)*c", "a" * 60_000), ("(x*)*y", "x" * 60_000)]
 )
 def test_patterns_that_backtrack_elsewhere_take_linear_time(pattern: str, text: str) -> None:
-    start = time.process_time()
-    assert not matches(pattern, text)
-    assert time.process_time() - start < 0.5
+    with takes_less_than(0.5):
+        assert not matches(pattern, text)
 
 
 @given(st.sampled_from(["a+b?", "^[ab]+$", "(a|b){2,3}", "中", "\\d+", "a.c"]), st.text(alphabet="abc1中\n", max_size=8))

@@ -1,11 +1,11 @@
 """What no short-answer verifier may do: raise, take long, or pay a cheat. One reference of each kind a domain has."""
 
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processor_time import takes_less_than
 
 from rewards.api import check_reference, score_answer
 from rewards.registry import find
@@ -105,10 +105,9 @@ HOSTILE = [
 def test_hostile_text_is_scored_zero_quickly(domain: str, reference: Any) -> None:
     score_answer("x", reference, domain=domain, question=QUESTION)  # loads what is loaded lazily
     for answer in HOSTILE:
-        start = time.process_time()
-        verdict = score_answer(answer, reference, domain=domain, question=QUESTION)
+        with takes_less_than(0.5):
+            verdict = score_answer(answer, reference, domain=domain, question=QUESTION)
         assert verdict.score == 0.0, answer[:40]
-        assert time.process_time() - start < 0.5, answer[:40]
 
 
 @given(st.sampled_from(REFERENCES), st.text(max_size=60))
