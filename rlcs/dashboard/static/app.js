@@ -39,11 +39,19 @@ function sayTrouble(error) {
   replace(box, error.message);
 }
 
+// Whether the run's directory is away, which is said at the page's head as long as it is.
+function sayGone() {
+  const run = runNow();
+  if (run?.status !== "gone") return false;
+  sayTrouble(new Error(`The server finds no run at ${run.path} any more; what is shown here was read before.`));
+  return true;
+}
+
 // Runs what a page asks for; what went wrong is said at the page's head and taken away by the next success.
 async function attempt(work) {
   try {
     await work();
-    main.querySelector(":scope > .error")?.remove();
+    if (!sayGone()) main.querySelector(":scope > .error")?.remove();
   } catch (error) {
     sayTrouble(error);
     if (!(error.message ?? "").startsWith("The server") && error.name !== "AbortError") console.warn(error);
@@ -116,8 +124,7 @@ function hear(news) {
   const run = runNow();
   sayState();
   if (!run || !before) return show();
-  if (run.status === "gone")
-    return sayTrouble(new Error(`The server finds no run at ${run.path} any more; what is shown here was read before.`));
+  if (sayGone()) return;
   if (run.generation !== before.generation || run.name !== before.name) return show();
   if (waiting) return;
   // A run may write often; the page follows at its own pace.
