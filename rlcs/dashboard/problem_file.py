@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rlcs.dashboard.file_stamp import file_stamp
+
 _BLOCK = 1 << 22
 _MOST_LINE = 1 << 26
 
@@ -32,7 +34,7 @@ class ProblemFile:
         if path != self.path:
             with self._lock:
                 self.path, self._stamp, self._starts, self.pass_rates = path, None, None, None
-                there = path is not None and _stamp(path) is not None
+                there = path is not None and file_stamp(path) is not None
                 self.note = (
                     "the run's configuration names no problem file"
                     if path is None
@@ -44,14 +46,14 @@ class ProblemFile:
     @property
     def stale(self) -> bool:
         """Whether `read` has something to do."""
-        return self.path is not None and _stamp(self.path) != self._stamp
+        return self.path is not None and file_stamp(self.path) != self._stamp
 
     def read(self) -> None:
         """Goes through the file: a second a gigabyte for the lines, some more for the grades."""
         path = self.path
         if path is None:
             return
-        stamp = _stamp(path)
+        stamp = file_stamp(path)
         starts: np.ndarray | None = None
         rates: np.ndarray | None = None
         note: str | None = None
@@ -82,14 +84,6 @@ class ProblemFile:
         except (OSError, ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _line_starts(path: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from rlcs.dashboard.file_stamp import file_stamp
 from rlcs.dashboard.metric_log import MetricLog
 
 FOLDERS = ("difficulty", "rollouts", "calibration")
@@ -65,7 +66,7 @@ class Run:
         for kind in FOLDERS:
             changed = self._list(kind) or changed
         for name in ("heldout.jsonl", "guard.jsonl", "alerts.jsonl"):
-            stamp = _stamp(self.path / name)
+            stamp = file_stamp(self.path / name)
             if stamp != self._small.get(name):
                 changed = True
                 if stamp is None:
@@ -80,7 +81,7 @@ class Run:
 
     def _read_config(self) -> bool:
         path = self.path / "config.yaml"
-        stamp = _stamp(path)
+        stamp = file_stamp(path)
         if stamp == self._config_stamp:
             return False
         self._config_stamp = stamp
@@ -175,7 +176,7 @@ class Run:
         running = _locked(self.path / "lock")
         steps, done = self.config.get("steps"), (self.step if self.step is not None else -1) + 1
         if running is None:
-            stamp = _stamp(self.path / "metrics.jsonl")
+            stamp = file_stamp(self.path / "metrics.jsonl")
             running = stamp is not None and time.time() - stamp[2] / 1e9 < _QUIET and done != steps
         if running:
             return "running" if len(self.log) else "starting"
@@ -188,7 +189,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """RUN of the interface (docs/dashboard.md)."""
         config = self.config
-        stamp = _stamp(self.path / "metrics.jsonl")
+        stamp = file_stamp(self.path / "metrics.jsonl")
         return {
             "name": self.name,
             "path": str(self.path),
@@ -218,15 +219,6 @@ def _numbers(value: Any, count: int) -> list[float] | None:
     if isinstance(value, list) and len(value) == count and all(isinstance(one, int | float) for one in value):
         return [float(one) for one in value]
     return None
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """(inode, size, modification time) of a file; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _locked(path: Path) -> bool | None:

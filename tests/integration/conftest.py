@@ -1,13 +1,19 @@
 """What integration tests share: layers of the sandbox, and a policy whose groups are mixed."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from coin_policy import write_policy, write_problems
 from sandboxed_runs import LAYERS, SECRET
 
 from rewards.sandbox.process import capabilities
+
+if TYPE_CHECKING:
+    from dashboard_browser import Reader
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(params=LAYERS)
@@ -37,3 +43,23 @@ def coin_problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def coin_policy(tmp_path_factory: pytest.TempPathFactory, coin_problems: Path) -> Path:
     return write_policy(tmp_path_factory.mktemp("policy"), coin_problems)
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator["Browser"]:
+    from dashboard_browser import browser
+
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(chrome: "Browser", address: str) -> Iterator["Reader"]:
+    """At the dashboard that the file's own fixture `address` serves. Fails the test that made the console complain or the page
+    ask for anything from elsewhere.
+    """
+    from dashboard_browser import Reader
+
+    opened = Reader(chrome, address)
+    yield opened
+    opened.close()

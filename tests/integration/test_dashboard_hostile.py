@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dashboard_browser import Reader, browser, export, finished_run, served
+from dashboard_browser import Reader, export, finished_run, served
 from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.integration
@@ -57,19 +57,6 @@ def hostile_run(coin_policy: Path, coin_problems: Path, tmp_path_factory: pytest
 def address(hostile_run: Path) -> Iterator[str]:
     with served(hostile_run) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def reader(chrome: Browser, address: str) -> Iterator[Reader]:
-    opened = Reader(chrome, address)
-    yield opened
-    opened.close()
 
 
 def is_inert(page: Page) -> None:

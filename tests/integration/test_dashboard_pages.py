@@ -8,7 +8,7 @@ from threading import Thread
 
 import pyarrow.parquet as pq
 import pytest
-from dashboard_browser import QUIET, Reader, browser, finished_run, served
+from dashboard_browser import QUIET, Reader, finished_run, served
 from playwright.sync_api import Browser
 
 from rlcs.rl import run_rl
@@ -27,20 +27,6 @@ def run(coin_policy: Path, coin_problems: Path, tmp_path_factory: pytest.TempPat
 def address(run: RlConfig) -> Iterator[str]:
     with served(run.out) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def reader(chrome: Browser, address: str) -> Iterator[Reader]:
-    """Fails the test that made the console complain or the page ask for anything from elsewhere."""
-    opened = Reader(chrome, address)
-    yield opened
-    opened.close()
 
 
 def test_the_overview_says_in_words_and_per_domain_how_the_run_goes(reader: Reader, run: RlConfig) -> None:

@@ -1,6 +1,6 @@
 // Plotly charts in the page's colours. Okabe and Ito's palette; every series has a dash or a marker of its own as well.
 
-import { el, replace } from "./dom.js";
+import { el, replace, table } from "./dom.js";
 
 const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333"];
 const DARK = ["#56B4E9", "#E69F00", "#2FBF93", "#CC79A7", "#F0E442", "#D55E00", "#CCCCCC"];
@@ -182,43 +182,17 @@ export function band(name, x, low, high, colour, more = {}) {
 // A titled chart that can be read as a table as well: {node, plot, say, draw}. `table()` -> {head: [...], rows: [[cell]]}.
 export function chartCard(title, { note = "", tall = false, wide = false } = {}) {
   const plot = el("div", { class: tall ? "plot tall" : "plot", role: "img", "aria-label": title });
-  const table = el("div", { class: "chart-table", hidden: true, tabindex: "0" });
+  const sheet = el("div", { class: "chart-table", hidden: true, tabindex: "0" });
   const remark = el("p", { class: "remark" }, note);
   const toggle = el("button", { type: "button", class: "quiet small", "aria-pressed": "false" }, "table");
   let rowsOf = null;
   const showTable = () => {
     const { head, rows } = rowsOf();
-    replace(
-      table,
-      el(
-        "table",
-        {},
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            head.map((cell) => el("th", { scope: "col" }, cell)),
-          ),
-        ),
-        el(
-          "tbody",
-          {},
-          rows.map((row) =>
-            el(
-              "tr",
-              {},
-              row.map((cell) => el("td", {}, cell)),
-            ),
-          ),
-        ),
-      ),
-    );
+    replace(sheet, table(head, rows));
   };
   toggle.addEventListener("click", () => {
-    const on = table.hidden;
-    table.hidden = !on;
+    const on = sheet.hidden;
+    sheet.hidden = !on;
     plot.hidden = on;
     toggle.setAttribute("aria-pressed", String(on));
     if (on) showTable();
@@ -230,7 +204,7 @@ export function chartCard(title, { note = "", tall = false, wide = false } = {})
     el("header", {}, el("h2", {}, title), toggle),
     remark,
     plot,
-    table,
+    sheet,
   );
   return {
     node,
@@ -239,7 +213,7 @@ export function chartCard(title, { note = "", tall = false, wide = false } = {})
     draw(traces, layout, { select = null, table: rows = null } = {}) {
       rowsOf = rows;
       toggle.hidden = rows === null;
-      if (!table.hidden && rows) showTable();
+      if (!sheet.hidden && rows) showTable();
       return draw(plot, traces, layout, select);
     },
   };

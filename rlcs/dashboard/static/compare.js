@@ -2,7 +2,7 @@
 
 import { band, chartCard, label, mark } from "./charts.js";
 import { get } from "./data.js";
-import { el, replace } from "./dom.js";
+import { el, replace, table } from "./dom.js";
 import { choice } from "./filters.js";
 import { compact, duration, percent, significant } from "./format.js";
 import { go, href, refine } from "./place.js";
@@ -79,30 +79,7 @@ function runTable(data, runs) {
       one.note ?? runs.find((run) => run.name === one.name)?.note ?? "",
     ];
   };
-  return el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((cell) => el("th", { scope: "col" }, cell)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      data.runs.map((one) =>
-        el(
-          "tr",
-          {},
-          row(one).map((cell) => el("td", {}, cell)),
-        ),
-      ),
-    ),
-  );
+  return table(head, data.runs.map(row));
 }
 
 export async function showCompare({ body, runs: firstRuns, query: first, signal, attempt }) {

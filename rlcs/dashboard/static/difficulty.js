@@ -3,7 +3,7 @@
 import { chartCard } from "./charts.js";
 import { get, runPath } from "./data.js";
 import { drawClasses, drawFlow, drawHeat, drawLines, drawOffline, drawReliability } from "./difficulty_charts.js";
-import { el, replace } from "./dom.js";
+import { el, replace, table } from "./dom.js";
 import { choice } from "./filters.js";
 import { percent, points, whole } from "./format.js";
 import { href, refine } from "./place.js";
@@ -25,30 +25,7 @@ function cellTable(cells, classes) {
         : "–",
     ),
   ];
-  return el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((cell, at) => el("th", { scope: "col", class: at > 1 ? "number" : null }, cell)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      cells.map((cell) =>
-        el(
-          "tr",
-          {},
-          row(cell).map((value, at) => el("td", { class: at > 1 ? "number" : null }, value)),
-        ),
-      ),
-    ),
-  );
+  return table(head, cells.map(row), (at) => ({ class: at > 1 ? "number" : null }));
 }
 
 export async function showDifficulty({ body, run, query: first, signal, attempt }) {

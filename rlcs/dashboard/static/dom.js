@@ -34,6 +34,34 @@ export function svg(tag, attributes, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
+// A table of a head and rows of cells. `column(at)` -> attributes of the cells in that column.
+export function table(head, rows, column = () => ({})) {
+  return el(
+    "table",
+    {},
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        head.map((cell, at) => el("th", { scope: "col", ...column(at) }, cell)),
+      ),
+    ),
+    el(
+      "tbody",
+      {},
+      rows.map((row) =>
+        el(
+          "tr",
+          {},
+          row.map((cell, at) => el("td", column(at), cell)),
+        ),
+      ),
+    ),
+  );
+}
+
 export function replace(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;

@@ -2,7 +2,7 @@
 
 import { band, chartCard, mark } from "./charts.js";
 import { get, runPath } from "./data.js";
-import { el, replace } from "./dom.js";
+import { el, replace, table } from "./dom.js";
 import { fixed, MISSING, percent, plural, points, whole } from "./format.js";
 import { mediaRow } from "./media.js";
 import { go, href } from "./place.js";
@@ -92,30 +92,7 @@ function rolloutTable(problem) {
     one.fate,
     whole(one.tokens),
   ];
-  return el(
-    "table",
-    {},
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        head.map((cell) => el("th", { scope: "col" }, cell)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      problem.rollouts.slice(0, 400).map((one) =>
-        el(
-          "tr",
-          {},
-          row(one).map((cell) => el("td", {}, cell)),
-        ),
-      ),
-    ),
-  );
+  return table(head, problem.rollouts.slice(0, 400).map(row));
 }
 
 function messageTexts(problem) {
