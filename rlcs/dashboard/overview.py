@@ -47,7 +47,9 @@ def overview(run: Run, beliefs: Beliefs | None = None) -> dict[str, Any]:
     heldout = heldout_curve(run) if run.has("heldout.jsonl") else None
     guard = _guard(run) if run.has("guard.jsonl") else None
     training = {domain: _training(curves, f"{domain}/" if domain else "") for domain in ["", *domains]}
-    totals = _totals(run)
+    totals, alerts = _totals(run), run_alerts(run)
+    gamed = sorted({str(alert["domain"]) for alert in alerts if alert["kind"] == "collapse" and alert["active"]})
+    sampler = run.config.get("sampler")
     return {
         "run": run.summary(),
         "rows": len(log),
@@ -72,8 +74,8 @@ def overview(run: Run, beliefs: Beliefs | None = None) -> dict[str, Any]:
         "sampler": _sampler(curves, log, domains),
         "policy": _family(curves, log, "policy/"),
         "totals": totals,
-        "verdict": verdict_of(log, domains, heldout, guard, totals, run.config.get("sampler"), beliefs or {}),
-        "alerts": run_alerts(run),
+        "verdict": verdict_of(log, domains, heldout, guard, totals, sampler, beliefs or {}, gamed=gamed),
+        "alerts": alerts,
         "intervals": INTERVALS,
     }
 

@@ -36,9 +36,11 @@ def verdict_of(
     totals: Mapping[str, Any],
     sampler: Any,
     beliefs: Beliefs,
+    *,
+    gamed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the overview says first. Problems that are not trained on decide, held out or the guard's, where there were two
-    looks at them.
+    looks at them. `gamed`: domains of which the guard has said that their verifier is deceived.
 
     Else those drawn to train on say something under a sampler that draws them evenly. One that looks for problems of moderate
     difficulty keeps their pass rate where it is, whatever the policy learns: then only the sampler's own estimate is told.
@@ -51,7 +53,8 @@ def verdict_of(
         if ends is None:
             basis, ends = "training", _training_ends(log, domain)
         found[domain] = _domain(domain, basis, ends, beliefs.get(domain), even=sampler in _EVEN)
-    return {"sentence": _sentence(found, len(log)), "domains": found, "waste": _waste(totals, log)}
+    sentence = _sentence(found, len(log), gamed, asked=heldout is not None or guard is not None)
+    return {"sentence": sentence, "domains": found, "waste": _waste(totals, log)}
 
 
 def _curve_ends(curves: Mapping[str, Any] | None, domain: str, name: str) -> tuple[Estimate, Estimate] | None:
@@ -114,20 +117,22 @@ def _plain(estimate: Estimate) -> dict[str, float]:
     return {"pass_rate": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def _sentence(found: Mapping[str, Mapping[str, Any]], steps: int) -> str:
+def _sentence(found: Mapping[str, Mapping[str, Any]], steps: int, gamed: Sequence[str], *, asked: bool) -> str:
     if not found:
         return "Its metrics are of no domain: it is no run of `rlcs rl`." if steps else "No step has been logged yet."
     names = {kind: [domain for domain, one in found.items() if one["kind"] == kind] for kind in ("up", "down", "flat")}
-    parts = [
+    parts = [f"the verifier of {', '.join(gamed)} is being gamed, says the guard"] if gamed else []
+    parts += [
         f"{word} {', '.join(names[kind])}"
         for kind, word in (("up", "learning in"), ("down", "getting worse in"), ("flat", "no change told from chance in"))
         if names[kind]
     ]
     drawn = [domain for domain, one in found.items() if one["kind"] == "unknown" and one["change"] is not None]
     if drawn:
+        why = "held-out problems were not answered twice yet" if asked else "no held-out problems are answered"
         parts.append(
-            f"whether it learns in {', '.join(drawn)} cannot be told: no held-out problems are answered, and the sampler keeps "
-            "the problems it draws at one difficulty"
+            f"whether it learns in {', '.join(drawn)} cannot be told: {why}, and the sampler keeps the problems it draws at one "
+            "difficulty"
         )
         moved = [(domain, found[domain]["belief"]) for domain in drawn if "belief" in found[domain]]
         if moved:

@@ -56,6 +56,14 @@ def export_run(run: Path, out: Path | None = None, *, dtype: Dtype | None = None
     return _written(out, lambda partial: _copy(local, partial))
 
 
+def saved_steps(run: Path) -> int:
+    """How many steps the run's last checkpoint has behind it; 0 without one."""
+    trained, local = _verl_step(run), RunDir(run).last_checkpoint()
+    if trained is not None:
+        return trained
+    return int(local.name.removeprefix("step-")) if local else 0
+
+
 def merge_checkpoint(shards: Path, out: Path, *, dtype: Dtype | None = None) -> Path:
     """Puts the shards of one FSDP checkpoint together as the Hugging Face directory `out`, in `dtype` or as they are stored."""
     described = shards / "huggingface"

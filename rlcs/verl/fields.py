@@ -141,6 +141,7 @@ OURS: dict[str, str] = {
     "log_tokens": "run log",
     "table_every": "run log",
     "loggers": "run log",
+    "verl.max_restarts": "the command itself",
     "verl.overrides": "the command itself",
 }
 """Field -> which of our plug-ins reads it from the node `rlcs`. The agent loop reads the token budgets there as well."""
@@ -150,7 +151,7 @@ REFUSED: dict[str, str] = {
     "optimizer": "8-bit moments have not been run with weights that FSDP2 shards",
     "max_staleness": "its synchronous trainer, which ours is made of, updates and generates in turn",
     "rollout_batch": "it is the transformers engine's; vLLM has vllm.max_sequences",
-    "vllm.max_restarts": "verl does not start a vLLM again that died: the run ends with an error, and --resume goes on",
+    "vllm.max_restarts": "verl does not start a vLLM again that died; the whole run starts again, verl.max_restarts times",
     "vllm.server": "verl starts its own vLLM servers beside the training workers",
     "vllm.share": "it goes with vllm.server",
     "vllm.patience_s": "it goes with vllm.server",

@@ -5,7 +5,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from rlcs.problems import load_problems
 from rlcs.rl_config import RlConfig
-from rlcs.verl.export import export_run
+from rlcs.verl.export import export_run, saved_steps
 from rlcs.verl.overrides import compose
 from rlcs.verl.translate import PLUGINS, verl_overrides
 from sft.rundir import RunDir
@@ -25,30 +26,80 @@ _OWN_RAY = {
 }
 
 
+_PAUSE_S = 10.0
+"""Before a run starts again: what is left of its processes gives back GPUs and ports meanwhile."""
+
+
 class RunFailedError(ChildProcessError):
     """A process of a run on Ray ended, or an error came up in one that is no fault of the input."""
+
+
+class ProcessDiedError(RunFailedError):
+    """A process ended, or its node: from the last checkpoint the run can go on without it."""
 
 
 def run_verl(config: RlConfig, *, resume: bool = False, console: Console | None = None) -> Path:
     """Trains `config.model` on `config.problems` with verl; returns the final checkpoint, a Hugging Face directory in the run's
     `checkpoints`.
 
-    `resume` goes on from verl's last checkpoint in `config.out`. Raises FileExistsError for a run directory that already holds
-    a run when not resuming, ProblemFileError and ValueError for bad input, and RunFailedError, saying what the run has kept,
-    where a process of it ended.
+    `resume` goes on from verl's last checkpoint in `config.out`; so does, by itself, a run of which a process died
+    (`restarting`). Raises FileExistsError for a run directory that already holds a run when not resuming, ProblemFileError and
+    ValueError for bad input, and RunFailedError, saying what the run has kept, where it broke off for good.
     """
     console = console or Console()
     if not resume:
         RunDir(config.out).rewind(0)
     load_problems(config.problems)  # its faults, before anything is started
-    overrides = verl_overrides(config, resume=resume)
+
+    def attempt(resume: bool) -> None:
+        launch(verl_overrides(config, resume=resume))
+
+    def notice(text: str) -> None:
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     try:
-        launch(overrides)
+        restarting(attempt, config, resume=resume, notice=notice)
     except RunFailedError as error:
         raise RunFailedError(f"{error}\n{kept_by(config)}") from error
     final = export_run(config.out)
     console.print(f"verl's last checkpoint, put together: {final}", highlight=False, soft_wrap=True)
     return final
+
+
+def restarting(
+    attempt: Callable[[bool], None], config: RlConfig, *, resume: bool, notice: Callable[[str], None], pause_s: float = _PAUSE_S
+) -> None:
+    """Makes `attempt(resume)`, and again from the last checkpoint when a process died, until it comes through.
+
+    At most `verl.max_restarts` times in a row without a step that no attempt before had finished: a node that is lost now and
+    then costs the steps since a checkpoint each time, what dies at the same place each time ends the run. So does a death
+    before the first step was finished: that is how memory too small or a faulty set-up shows. Raises what the last attempt did;
+    where a new start failed with another error, that one as a RunFailedError that names both.
+    """
+    furthest, left = saved_steps(config.out), 0
+    died: ProcessDiedError | None = None
+    while True:
+        try:
+            attempt(resume)
+            return
+        except ProcessDiedError as error:
+            died, done = error, finished_steps(config.out)
+            if done > furthest:
+                furthest, left = done, config.verl.max_restarts
+            if left == 0:
+                raise
+        except Exception as error:
+            if died is None:
+                raise
+            raise RunFailedError(f"{died}\nStarting again failed: {error}") from error
+        left, resume = left - 1, True
+        saved = saved_steps(config.out)
+        again = f"; {_steps(saved, done)} done again" if done > saved else ""
+        notice(
+            f"{died}\nThe run starts again from its last checkpoint, after {saved} steps{again}. Up to {left} more starts "
+            "follow while it gets no further (verl.max_restarts)."
+        )
+        time.sleep(pause_s)
 
 
 def launch(overrides: Sequence[str]) -> None:
@@ -95,13 +146,32 @@ def plain_error(error: Exception) -> Exception:
     """The error that a process of the run raised, without Ray's wrapping."""
     import ray
 
+    from rlcs.verl.watch import DeadProcessError
+
     cause: BaseException = error
     while isinstance(cause, ray.exceptions.RayTaskError) and cause.cause is not None and cause.cause is not cause:
         cause = cause.cause
     if isinstance(cause, ValueError | OSError | FloatingPointError):
         return cause
-    what = "a process of the run ended" if isinstance(cause, ray.exceptions.RayActorError) else "the run broke off"
-    return RunFailedError(f"{what}: {type(cause).__name__}: {cause}")
+    if isinstance(cause, DeadProcessError):
+        return ProcessDiedError(str(cause))
+    if isinstance(cause, _deaths()):
+        return ProcessDiedError(f"a process of the run ended: {type(cause).__name__}: {cause}")
+    return RunFailedError(f"the run broke off: {type(cause).__name__}: {cause}")
+
+
+def _deaths() -> tuple[type[Exception], ...]:
+    """What Ray raises for a process or node that is gone."""
+    from ray import exceptions
+
+    return (
+        exceptions.RayActorError,
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.OutOfMemoryError,  # of a node: Ray ended a process to save the others
+        exceptions.ObjectLostError,
+        exceptions.LocalRayletDiedError,
+    )
 
 
 def kept_by(config: RlConfig) -> str:
@@ -110,19 +180,27 @@ def kept_by(config: RlConfig) -> str:
         last: Path | None = export_run(config.out)
     except FileNotFoundError:
         last = None
-    metrics = RunDir(config.out).metrics_path
-    done = len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
-    saved = int(last.name.removeprefix("step-")) if last else 0
+    done, saved = finished_steps(config.out), saved_steps(config.out)
     lost = ""
     if done > saved:
-        steps = f"{done - saved} finished step{'s' * (done - saved > 1)} ({saved} to {done - 1})"
         lost = (
-            f". {steps} are to be done again: no checkpoint has them, and a training worker that dies takes its part of the "
-            f"weights and optimiser state along. A smaller save_every ({config.save_every}) loses fewer"
+            f". {_steps(saved, done)} to be done again: no checkpoint has them, and a training worker that dies takes its part "
+            f"of the weights and optimiser state along. A smaller save_every ({config.save_every}) loses fewer"
         )
     if last is None:
         return f"No checkpoint was written yet; start again{lost}"
     return f"All steps up to the last checkpoint are kept ({last}); go on from it by --resume{lost}"
+
+
+def finished_steps(run: Path) -> int:
+    """How many steps stand in the run's metrics.jsonl."""
+    metrics = RunDir(run).metrics_path
+    return len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
+
+
+def _steps(saved: int, done: int) -> str:
+    many = done - saved > 1
+    return f"{done - saved} finished step{'s' * many} ({saved} to {done - 1}) {'are' if many else 'is'}"
 
 
 def _has_token() -> bool:

@@ -14,6 +14,9 @@ class VerlOptions(VerlTraining):
     """Processes that render prompts and follow requests; absent, one for each node."""
     reward_workers: int | None = Field(default=None, ge=1)
     """Processes that hand responses to scoring processes (`verifier_workers` of them each); absent, one for each node."""
+    max_restarts: int = Field(default=2, ge=0)
+    """Times in a row that a run starts again by itself, from its last checkpoint, when one of its processes died or a node was
+    lost; counted anew whenever it got further than before. Steps since the checkpoint are done again."""
     weight_bucket_mib: int = Field(default=2048, ge=1)
     """Weights that go to vLLM at once, MiB; on the CPU no tensor may be larger."""
     ray_address: str | None = None

@@ -123,9 +123,14 @@ class CurriculumTrainer(PPOTrainerSync):
             super().fit(agent_loop_manager)
         except Exception:
             self._save_finished()
+            # Where one of several training workers has died, the others' error may come first: a connection that was closed.
+            Watch(self._training_workers(), kind="training worker").look()
             raise
         finally:
             self.log.close()
+
+    def _training_workers(self) -> list[Any]:
+        return [*self.actor_rollout_wg.workers, *(self.critic_wg.workers if self.use_critic else [])]
 
     def on_sample_end(self) -> None:
         with self._watch.guarding(self._servers):
@@ -197,7 +202,7 @@ class CurriculumTrainer(PPOTrainerSync):
         if not arrived.rows:
             raise RuntimeError(
                 f"step {self._updates}: all {len(asked)} groups failed in generation or scoring; the agent loop workers' log "
-                "says why. The last checkpoint of the run is whole: go on from it by --resume"
+                "says why"
             )
         size = self.settings.group_size
         return scored_rollouts(asked, curriculum.problems, curriculum.thinking_N, arrived.rows, arrived.versions, size)

@@ -1,4 +1,4 @@
-"""Whether the processes that generate are alive: agent loop workers, and vLLM servers with their engines.
+"""Whether the processes of a run are alive: agent loop workers, vLLM servers with their engines, training workers.
 
 verl takes no notice of their death. The groups of a dead server fail one after the other while the run goes on without them,
 and a server that is to sleep, or to take weights (`rlcs.verl.policy_worker`), is waited for without end.
@@ -16,25 +16,31 @@ LOOK_AFTER_S = 10.0
 """Seconds between two looks while something is waited for."""
 
 _ANSWER_S = 5.0  # a process that takes longer is busy
-_MEND = "The last checkpoint of the run is whole: go on from it by --resume"
 
 
 class DeadProcessError(RuntimeError):
-    """A process that generates has died."""
+    """A process of the run has died."""
 
 
 class Watch:
-    """Looks after actors of Ray: `workers` follow requests, `servers` (verl's `vLLMHttpServer`) answer them; `names` of these
-    stand in messages.
+    """Looks after actors of Ray: `workers`, and `servers` (verl's `vLLMHttpServer`) with their engines. `kind` of the workers
+    and `names` of the servers stand in messages.
     """
 
-    def __init__(self, workers: Sequence[Any] = (), servers: Sequence[Any] = (), *, names: Sequence[str] | None = None) -> None:
-        self._workers, self._servers = workers, servers
+    def __init__(
+        self,
+        workers: Sequence[Any] = (),
+        servers: Sequence[Any] = (),
+        *,
+        kind: str = "agent loop worker",
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self._workers, self._servers, self._kind = workers, servers, kind
         self._names = [f"vLLM server {n}" for n in range(len(servers))] if names is None else names
 
     def look(self) -> None:
         """Raises DeadProcessError if one of them has died, or an engine behind a server."""
-        asked = {worker.__ray_ready__.remote(): f"agent loop worker {n}" for n, worker in enumerate(self._workers)}
+        asked = {worker.__ray_ready__.remote(): f"{self._kind} {n}" for n, worker in enumerate(self._workers)}
         servers = {
             server.__ray_call__.remote(engine_died): name for server, name in zip(self._servers, self._names, strict=True)
         }
@@ -47,11 +53,11 @@ class Watch:
                 if ray.get(answer) is True and answer in servers:
                     raise DeadProcessError(
                         f"the engine of {asked[answer]} has died, and with it what it was doing; what it printed says "
-                        f"why. Out of memory: lower vllm.gpu_memory or vllm.max_sequences. {_MEND}"
+                        "why. Out of memory: lower vllm.gpu_memory or vllm.max_sequences"
                     )
             except RayActorError as error:
                 why = str(error).strip().splitlines()[-1]
-                raise DeadProcessError(f"{asked[answer]} has died, and with it what it was doing: {why} {_MEND}") from error
+                raise DeadProcessError(f"{asked[answer]} has died, and with it what it was doing: {why}") from error
 
     @contextmanager
     def guarding(self, waited_for: Sequence[Any]) -> Iterator[None]:

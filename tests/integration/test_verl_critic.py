@@ -1,5 +1,5 @@
 """PPO with a critic on verl, with LoRA and a divergence from the reference policy: advantages against our own estimation, what
-becomes of steps with nothing to train and of updates that are not finite, and a training worker that is killed.
+becomes of steps with nothing to train and of updates that are not finite, and a run that goes on without its training worker.
 """
 
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -21,26 +22,35 @@ from verl_runs import EVENTS, command, steps_of
 from rlcs.advantages import generalised_advantages
 from rlcs.learner import learning_rate
 from rlcs.rl_config import RlConfig
+from rlcs.verl.export import saved_steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-NOTHING, BROKEN, KILLED = 2, 3, 5  # steps; in the first the critic learns alone
+NOTHING, BROKEN, KILLED, STEPS = 2, 3, 5, 9  # in the first step the critic learns alone
+SAVED = 3  # steps of the last checkpoint before the kill
 
 
 def settings(policy: Path, problems: Path, out: Path) -> dict[str, Any]:
     return {
         "engine": "verl", "model": str(policy), "problems": str(problems), "out": str(out), "rollout": "vllm",
         "advantage": "gae", "critic": {"lr": 1e-3, "warmup_steps": 1}, "lora": {"rank": 8, "alpha": 16}, "kl_coef": 0.1,
-        "steps": 9, "schedule": "wsd", "decay_ratio": 0.9, "min_lr_ratio": 0.1, "groups_per_step": 4, "group_size": 4,
+        "steps": STEPS, "schedule": "wsd", "decay_ratio": 0.9, "min_lr_ratio": 0.1, "groups_per_step": 4, "group_size": 4,
         "sampler": "uniform", "think_tokens": 8, "answer_tokens": 12, "lr": 3e-3, "warmup_steps": 0, "token_budget": 512,
-        "save_every": 3, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1},
+        "save_every": SAVED, "vllm": {"max_length": 128, "max_sequences": 16, "cpu_cache_gib": 1},
         "threads": 1, "loggers": [], "verifier_workers": 1,
     }  # fmt: skip
 
 
+def posed(run: Path, step: int) -> list[int]:
+    """Problems of a step, a row for each response."""
+    return list(pq.read_table(run / "rollouts" / f"step={step:06d}.parquet")["index"].to_pylist())
+
+
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path) -> tuple[Path, str]:
-    """(run directory, what was printed)."""
+def recovered(
+    tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_problems: Path
+) -> tuple[Path, str, list[list[int]]]:
+    """(run directory, what was printed, problems of the steps that were finished when a training worker was killed)."""
     out = tmp_path_factory.mktemp("critic") / "run"
     config = out.parent / "config.json"
     config.write_text(json.dumps(settings(coin_policy, coin_problems, out)))
@@ -52,14 +62,20 @@ def printed(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_pr
             for process in psutil.Process(running.process.pid).children(recursive=True)
             if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::WorkerDict")
         ]
+        finished = [posed(out, step) for step in range(KILLED)]
         os.kill(worker.pid, signal.SIGKILL)
-        assert running.finish() == 2, running.log[-8000:]
-        return out, running.log
+        assert running.finish() == 0, running.log[-8000:]
+        return out, running.log, finished
 
 
 @pytest.fixture(scope="module")
-def run(printed: tuple[Path, str]) -> Path:
-    return printed[0]
+def run(recovered: tuple[Path, str, list[list[int]]]) -> Path:
+    return recovered[0]
+
+
+@pytest.fixture(scope="module")
+def printed(recovered: tuple[Path, str, list[list[int]]]) -> str:
+    return recovered[1]
 
 
 def test_advantages_are_estimated_from_the_critics_values(run: Path) -> None:
@@ -83,7 +99,7 @@ def test_the_critic_learns_and_is_kept(run: Path) -> None:
     for row in (first, second):
         assert row["critic/grad_norm"] > 0 and row["critic/loss"] > 0
     assert "policy/grad_norm" not in first and second["policy/grad_norm"] > 0
-    assert {path.name for path in (run / "verl" / "global_step_3").iterdir()} >= {"actor", "critic", "data.pt"}
+    assert {path.name for path in (run / "verl" / f"global_step_{STEPS}").iterdir()} >= {"actor", "critic", "data.pt"}
 
 
 def test_every_step_has_the_rate_of_the_local_engine(run: Path, coin_policy: Path, coin_problems: Path) -> None:
@@ -96,12 +112,11 @@ def test_every_step_has_the_rate_of_the_local_engine(run: Path, coin_policy: Pat
     assert [row["policy/lr"] for row in others] == pytest.approx(rates, rel=1e-12)
 
 
-def test_a_step_with_nothing_to_train_and_one_that_is_not_finite_are_passed_over(printed: tuple[Path, str]) -> None:
-    run, text = printed
+def test_a_step_with_nothing_to_train_and_one_that_is_not_finite_are_passed_over(run: Path, printed: str) -> None:
     rows = steps_of(run)
     assert "policy/grad_norm" not in rows[NOTHING] and rows[NOTHING]["policy/skipped_updates"] == 0
     assert "policy/loss" not in rows[BROKEN] and rows[BROKEN]["policy/skipped_updates"] == 1
-    assert f"step {BROKEN}: the gradient norm is nan" in text
+    assert f"step {BROKEN}: the gradient norm is nan" in printed
     assert rows[BROKEN + 1]["policy/grad_norm"] > 0 and rows[BROKEN + 1]["policy/skipped_updates"] == 0
 
 
@@ -113,7 +128,7 @@ def test_the_policy_without_its_adapters_is_the_reference(run: Path) -> None:
 
 def test_adapters_alone_have_changed_the_merged_weights(run: Path, coin_policy: Path) -> None:
     old = load_file(coin_policy / "model.safetensors")
-    new = load_file(run / "checkpoints" / "step-000003" / "model.safetensors")
+    new = load_file(run / "checkpoints" / f"step-{STEPS:06d}" / "model.safetensors")
     assert old.keys() == new.keys()
     changed = {name: new[name].double() - old[name].double() for name in old if not torch.equal(old[name], new[name])}
     assert changed and all(name.endswith("proj.weight") and "visual" not in name for name in changed), sorted(changed)
@@ -122,10 +137,15 @@ def test_adapters_alone_have_changed_the_merged_weights(run: Path, coin_policy: 
         assert values[8:].sum() < 1e-3 * values[:8].sum(), f"{name}: more than adapters of rank 8 can"
 
 
-def test_a_training_worker_that_dies_ends_the_run_with_what_is_kept_and_what_is_not(printed: tuple[Path, str]) -> None:
-    run, text = printed
-    assert [row["step"] for row in steps_of(run)] == list(range(KILLED))
-    said = text[text.rindex("error:") :].replace("\n", "")
-    assert "a process of the run ended" in said and "WorkerDict" in said
-    assert f"kept ({run / 'checkpoints' / 'step-000003'}); go on from it by --resume" in said
-    assert "2 finished steps (3 to 4) are to be done again" in said and "save_every (3)" in said
+def test_a_run_whose_training_worker_died_goes_on_from_the_last_checkpoint(run: Path, printed: str) -> None:
+    assert [row["step"] for row in steps_of(run)] == list(range(STEPS)), "each step once"
+    assert printed.count("a process of the run ended") == 1 and "WorkerDict" in printed
+    assert f"after {SAVED} steps; 2 finished steps (3 to 4) are done again" in printed
+    assert saved_steps(run) == STEPS and "error:" not in printed
+
+
+def test_the_steps_that_are_done_again_are_those_that_were_lost(recovered: tuple[Path, str, list[list[int]]]) -> None:
+    """The sampler draws once more what it had drawn, from the checkpoint's generator."""
+    run, _, finished = recovered
+    assert [posed(run, step) for step in range(KILLED)] == finished
+    assert finished[SAVED] != finished[SAVED + 1]

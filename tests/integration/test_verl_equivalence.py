@@ -54,7 +54,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, coin_pr
     config.write_text(json.dumps(settings(coin_policy, coin_problems, out, engine="verl")))
     script = Path(__file__).with_name("verl_recording.py")
     with log.open("wb") as printing:
-        process = subprocess.Popen([sys.executable, str(script), str(config)], stdout=printing, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(config), "verl.max_restarts=0"], stdout=printing, stderr=subprocess.STDOUT
+        )
     try:
         deadline = time.monotonic() + 700
         while not (out / f"asked-{STEPS}").exists() and process.poll() is None and time.monotonic() < deadline:

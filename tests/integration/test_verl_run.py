@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from verl_local_update import assert_moved_alike, assert_told_alike, dumped, local_update
-from verl_runs import EVENTS, apart, cluster, command, processes, steps_of
+from verl_runs import EVENTS, Cluster, apart, cluster, command, processes, steps_of
 
 from rlcs.problems import load_problems
 from rlcs.rl_config import RlConfig
@@ -191,16 +191,20 @@ def broken(tmp_path_factory: pytest.TempPathFactory, coin_policy: Path, problems
     (folder / EVENTS).write_text(json.dumps({"engine_killed": 1}))
     changes = {"save_every": 9, "steps": 9, "max_rollouts": int(sum(row["rollouts"] for row in steps_of(whole[0])))}
     recording = [str(Path(__file__).with_name("verl_recording.py"))]
+
+    def placed(ray: Cluster) -> dict[str, Any]:
+        return {"nodes": 2, "ray_address": ray.address, "max_restarts": 0}
+
     with apart() as before:
         with cluster(before) as ray:
-            config = write_config(path, coin_policy, problems, verl={"nodes": 2, "ray_address": ray.address}, **changes)
+            config = write_config(path, coin_policy, problems, verl=placed(ray), **changes)
             with command(config, before=before, program=recording) as running:
                 status = running.finish()
                 log, kept = running.log, steps_of(run)
                 saved = {path.name for path in (run / "verl").glob("global_step_*")}
             ray.stop()
         with cluster(before) as ray:
-            config = write_config(path, coin_policy, problems, verl={"nodes": 2, "ray_address": ray.address}, **changes)
+            config = write_config(path, coin_policy, problems, verl=placed(ray), **changes)
             with command(config, "--resume", before=before) as running:
                 assert running.finish() == 0, running.log[-6000:]
                 resumed_log = running.log

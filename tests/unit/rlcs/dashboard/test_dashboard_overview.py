@@ -140,7 +140,12 @@ def test_what_a_curriculum_draws_does_not_tell_whether_it_learns(tmp_path: Path)
         verdict = overview(fresh(tmp_path), {"m": (0.4, 0.62)})["verdict"]
         kinds[sampler] = verdict["domains"]["m"]["kind"]
         if sampler == "rlcs":
-            assert "cannot be told" in verdict["sentence"] and "went in m 40% to 62%" in verdict["sentence"]
+            assert "cannot be told: no held-out problems are answered" in verdict["sentence"]
+            assert "went in m 40% to 62%" in verdict["sentence"]
+            once = {"updates": 0, "rollouts": 0, "tokens": 0, "seconds": 0.0, "pass_rate": {"m": 0.4}, "responses": {"m": 200}}
+            (tmp_path / "heldout.jsonl").write_text(json.dumps(once) + "\n")
+            said = overview(fresh(tmp_path))["verdict"]["sentence"]
+            assert "cannot be told: held-out problems were not answered twice yet" in said
     assert kinds == {"uniform": "down", "rlcs": "unknown"}
 
 
@@ -158,6 +163,13 @@ def test_the_guards_audit_decides_where_nothing_is_held_out(growing: WrittenRun)
     verdict = found["verdict"]["domains"]["gui"]
     assert (verdict["kind"], verdict["basis"], verdict["last"]["n"]) == ("down", "guard", 80)
     assert verdict["last"]["low"] == pytest.approx(wilson_interval(16, 80).low)
+
+
+def test_a_verifier_that_is_gamed_is_said_first(growing: WrittenRun) -> None:
+    alert = {"step": 1, "domain": "gui", "kind": "collapse", "sentence": "its audit fell"}
+    (growing.path / "alerts.jsonl").write_text(json.dumps(alert) + "\n")
+    found = overview(fresh(growing.path))["verdict"]["sentence"]
+    assert found.startswith("The verifier of gui is being gamed, says the guard")
 
 
 def test_the_interval_of_a_change_is_newcombes() -> None:

@@ -8,12 +8,21 @@ import pytest
 pytest.importorskip("verl")
 
 import ray
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError
 
 from rlcs.problems import ProblemFileError
 from rlcs.rl_config import RlConfig
-from rlcs.verl.launch import RunFailedError, environment_of, kept_by, plain_error, run_verl
+from rlcs.verl.launch import (
+    ProcessDiedError,
+    RunFailedError,
+    environment_of,
+    kept_by,
+    plain_error,
+    restarting,
+    run_verl,
+)
 from rlcs.verl.translate import verl_overrides
+from rlcs.verl.watch import DeadProcessError
 
 NANO = str(Path(__file__).parents[4] / "assets" / "nano")
 
@@ -53,11 +62,89 @@ def test_an_error_of_the_input_comes_out_as_it_was_raised() -> None:
     assert plain_error(RayTaskError("run", "a longer one", inner)) is cause
 
 
-def test_a_process_that_ended_is_told_from_an_error_in_one() -> None:
-    died = plain_error(RayTaskError("run", "traceback", ActorDiedError()))
-    assert isinstance(died, RunFailedError) and str(died).startswith("a process of the run ended")
+@pytest.mark.parametrize("cause", [ActorDiedError(), NodeDiedError("10.0.0.7"), DeadProcessError("vLLM server 0 has died")])
+def test_a_process_that_ended_is_told_from_an_error_in_one(cause: Exception) -> None:
+    died = plain_error(RayTaskError("run", "traceback", cause))
+    assert isinstance(died, ProcessDiedError) and ("a process of the run ended" in str(died) or str(died) == str(cause))
     broke = plain_error(RayTaskError("run", "traceback", KeyError("rm_scores")))
-    assert isinstance(broke, RunFailedError) and "broke off: KeyError: 'rm_scores'" in str(broke)
+    assert type(broke) is RunFailedError and "broke off: KeyError: 'rm_scores'" in str(broke)
+
+
+Attempts = tuple[list[bool], list[str]]
+
+
+def made(tmp_path: Path, attempts: list[tuple[int, int, Exception | None]], *, resume: bool = False) -> Attempts:
+    """What `restarting` made of attempts that each left (steps finished, steps saved) and raised that: with which `resume` they
+    were called, and what was told.
+    """
+    settings = config(tmp_path)
+    coming, called, told = iter(attempts), list[bool](), list[str]()
+
+    def attempt(resume: bool) -> None:
+        called.append(resume)
+        done, saved, error = next(coming)
+        write_steps(tmp_path / "run", done, saved)
+        if error is not None:
+            raise error
+
+    restarting(attempt, settings, resume=resume, notice=told.append, pause_s=0.0)
+    assert next(coming, None) is None, "it stopped before"
+    return called, told
+
+
+def write_steps(run: Path, done: int, saved: int) -> None:
+    run.mkdir(exist_ok=True)
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(done)))
+    if saved:
+        (run / "verl").mkdir(exist_ok=True)
+        (run / "verl" / "latest_checkpointed_iteration.txt").write_text(str(saved))
+
+
+DIED = ProcessDiedError("a worker was killed")
+
+
+def test_a_run_of_which_a_process_died_starts_again_from_its_checkpoint(tmp_path: Path) -> None:
+    called, told = made(tmp_path, [(5, 3, DIED), (9, 9, None)])
+    assert called == [False, True]
+    assert "a worker was killed" in told[0] and "after 3 steps; 2 finished steps (3 to 4) are done again" in told[0]
+
+
+def test_a_run_that_saved_its_last_step_does_none_again(tmp_path: Path) -> None:
+    _, told = made(tmp_path, [(5, 5, DIED), (9, 9, None)])
+    assert "after 5 steps. Up to" in told[0]
+
+
+def test_a_death_before_the_first_step_is_no_accident(tmp_path: Path) -> None:
+    with pytest.raises(ProcessDiedError):
+        made(tmp_path, [(0, 0, DIED)])
+
+
+def test_a_resumed_run_counts_from_its_checkpoint(tmp_path: Path) -> None:
+    write_steps(tmp_path / "run", 4, 4)
+    with pytest.raises(ProcessDiedError):
+        made(tmp_path, [(4, 4, DIED)], resume=True)
+    assert made(tmp_path, [(5, 4, DIED), (9, 9, None)], resume=True)[0] == [True, True]
+
+
+def test_starts_that_get_no_further_are_counted_and_others_begin_the_count_anew(tmp_path: Path) -> None:
+    stuck: list[tuple[int, int, Exception | None]] = [(5, 3, DIED), (4, 3, DIED), (5, 3, DIED)]
+    with pytest.raises(ProcessDiedError):
+        made(tmp_path, stuck)
+    called, told = made(tmp_path, [(5, 3, DIED), (4, 3, DIED), (6, 3, DIED), (6, 6, DIED), (9, 9, None)])
+    assert called == [False, True, True, True, True]
+    assert [text[text.index("Up to") :][:7] for text in told] == ["Up to 1", "Up to 0", "Up to 1", "Up to 0"]
+
+
+@pytest.mark.parametrize("error", [RunFailedError("broke off"), ValueError("p7: too long"), KeyboardInterrupt()])
+def test_what_is_no_death_is_raised_as_it_was(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised:
+        made(tmp_path, [(5, 3, error)])  # type: ignore[list-item]
+    assert raised.value is error
+
+
+def test_a_new_start_that_fails_otherwise_tells_both(tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match=r"a worker was killed\nStarting again failed: .*8 GPUs"):
+        made(tmp_path, [(5, 3, DIED), (5, 3, ValueError("the cluster has 4 GPUs, of 8 GPUs asked for"))])
 
 
 @pytest.mark.parametrize("checkpoint", [None, 2])
