@@ -62,7 +62,7 @@ function drawRuns(card, data) {
 }
 
 function runTable(data, runs) {
-  const head = ["run", "sampler", "advantage", "seed", "first", "last", "best", `at ${data.x}`, ""];
+  const head = ["run", "sampler", "advantage", "seed", "first", "last", "best", `at ${data.x}`, "note"];
   const shown = (value) => (isShare(data.metric) ? percent(value, 1) : significant(value));
   const row = (one) => {
     const known = one.y.map((y, at) => [y, one.x[at]]).filter(([y]) => y !== null);

@@ -39,7 +39,7 @@ function explained(found) {
   return el(
     "section",
     {},
-    el("h3", {}, "The verdict"),
+    el("h2", { class: "part" }, "The verdict"),
     el(
       "dl",
       { class: "explain" },
@@ -68,8 +68,8 @@ function groupSection(found, query, toggle) {
     "section",
     {},
     el(
-      "h3",
-      {},
+      "h2",
+      { class: "part" },
       `Its group: ${right} of ${known} right `,
       el(
         "button",
@@ -172,7 +172,7 @@ export async function showRollout({ body, run, at, query, signal, toggleGroup, t
     el(
       "section",
       {},
-      el("h3", {}, "Question"),
+      el("h2", { class: "part" }, "Question"),
       el("p", { class: "text" }, rollout.question),
       mediaRow(run.name, rollout.index, found.media, found.geometry),
     ),
@@ -180,8 +180,8 @@ export async function showRollout({ body, run, at, query, signal, toggleGroup, t
       "section",
       {},
       el(
-        "h3",
-        {},
+        "h2",
+        { class: "part" },
         "Response ",
         el(
           "button",
