@@ -96,8 +96,8 @@ def restarting(
         saved = saved_steps(config.out)
         again = f"; {_steps(saved, done)} done again" if done > saved else ""
         notice(
-            f"{died}\nThe run starts again from its last checkpoint, after {saved} steps{again}. Up to {left} more starts "
-            "follow while it gets no further (verl.max_restarts)."
+            f"{died}\nThe run starts again from its last checkpoint, after {saved} steps{again}. It may do so {left} more "
+            f"time{'s' * (left != 1)} without getting further (verl.max_restarts)."
         )
         time.sleep(pause_s)
 

@@ -1,6 +1,7 @@
 """What comes before a run on Ray, and what is said of one that broke off. The run itself: integration/test_verl_run.py."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_run_of_which_a_process_died_starts_again_from_its_checkpoint(tmp_path
 
 def test_a_run_that_saved_its_last_step_does_none_again(tmp_path: Path) -> None:
     _, told = made(tmp_path, [(5, 5, DIED), (9, 9, None)])
-    assert "after 5 steps. Up to" in told[0]
+    assert "after 5 steps. It may" in told[0]
 
 
 def test_a_death_before_the_first_step_is_no_accident(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_starts_that_get_no_further_are_counted_and_others_begin_the_count_anew(
         made(tmp_path, stuck)
     called, told = made(tmp_path, [(5, 3, DIED), (4, 3, DIED), (6, 3, DIED), (6, 6, DIED), (9, 9, None)])
     assert called == [False, True, True, True, True]
-    assert [text[text.index("Up to") :][:7] for text in told] == ["Up to 1", "Up to 0", "Up to 1", "Up to 0"]
+    assert [re.findall(r"(\d more times?) without", text) for text in told] == [["1 more time"], ["0 more times"]] * 2
 
 
 @pytest.mark.parametrize("error", [RunFailedError("broke off"), ValueError("p7: too long"), KeyboardInterrupt()])
