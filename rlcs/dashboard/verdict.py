@@ -131,8 +131,8 @@ def _sentence(found: Mapping[str, Mapping[str, Any]], steps: int, gamed: Sequenc
     if drawn:
         why = "held-out problems were not answered twice yet" if asked else "no held-out problems are answered"
         parts.append(
-            f"whether it learns in {', '.join(drawn)} cannot be told: {why}, and the sampler keeps the problems it draws at one "
-            "difficulty"
+            f"whether it learns in {', '.join(drawn)} cannot be told: {why}, and the sampler keeps the problems it draws at "
+            "one difficulty"
         )
         moved = [(domain, found[domain]["belief"]) for domain in drawn if "belief" in found[domain]]
         if moved:
