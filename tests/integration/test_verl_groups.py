@@ -298,4 +298,4 @@ def test_a_worker_that_sends_weights_to_a_server_that_dies_gathers_all_of_them_a
         ray.kill(sender)
         ray.kill(server)
     assert gathered == [0, 1, 2, 3] * 2
-    assert all("vLLM server of replica 0 has died" in one and "--resume" in one for one in ended), ended
+    assert all("vLLM server of replica 0 has died" in one for one in ended), ended
