@@ -8,7 +8,7 @@ many problems, with ten times as many rollouts, served by `rlcs dashboard` in a 
 own clock, from the beginning of the navigation: first-contentful-paint, when the overview has its figures in words, and when
 its charts are drawn, both while the index is being made and after. Filters, each with another value every time: from the
 request to the last byte of the answer, and in the page from the choice to the drawn table (with the first rollout beside it; a
-search waits 250 ms for more to be typed). Memory: the server's peak (VmHWM). Processor time of the server stands beside; it
+search waits 150 ms for more to be typed). Memory: the server's peak (VmHWM). Processor time of the server stands beside; it
 has a low priority, so on a machine with other work all of this should run at a high one.
 
 `training`: the quickstart's run, twice with the same seed, watched in every other five steps, the second time in those that the

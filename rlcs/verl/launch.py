@@ -24,8 +24,6 @@ _OWN_RAY = {
     "RAY_prestart_worker_first_driver": "0",  # else a Python process for each CPU that Ray counts, most of them never used
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-
-
 _PAUSE_S = 10.0
 """Before a run starts again: what is left of its processes gives back GPUs and ports meanwhile."""
 
@@ -74,7 +72,7 @@ def restarting(
     At most `verl.max_restarts` times in a row without a step that no attempt before had finished: a node that is lost now and
     then costs the steps since a checkpoint each time, what dies at the same place each time ends the run. So does a death
     before the first step was finished: that is how memory too small or a faulty set-up shows. Raises what the last attempt did;
-    where a new start failed with another error, that one as a RunFailedError that names both.
+    where a new start that got no further failed with another error, a RunFailedError that names both.
     """
     furthest, left = saved_steps(config.out), 0
     died: ProcessDiedError | None = None
@@ -89,7 +87,7 @@ def restarting(
             if left == 0:
                 raise
         except Exception as error:
-            if died is None:
+            if died is None or finished_steps(config.out) > furthest:
                 raise
             raise RunFailedError(f"{died}\nStarting again failed: {error}") from error
         left, resume = left - 1, True

@@ -148,6 +148,13 @@ def test_a_new_start_that_fails_otherwise_tells_both(tmp_path: Path) -> None:
         made(tmp_path, [(5, 3, DIED), (5, 3, ValueError("the cluster has 4 GPUs, of 8 GPUs asked for"))])
 
 
+def test_an_error_long_after_a_new_start_is_raised_as_it_was(tmp_path: Path) -> None:
+    error = FloatingPointError("step 7: the gradient norm is nan")
+    with pytest.raises(FloatingPointError) as raised:
+        made(tmp_path, [(5, 3, DIED), (7, 6, error)])
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("checkpoint", [None, 2])
 def test_a_run_that_broke_off_says_what_it_kept_and_which_steps_are_to_be_done_again(
     tmp_path: Path, checkpoint: int | None
