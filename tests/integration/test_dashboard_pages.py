@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
@@ -169,6 +170,37 @@ def test_a_running_run_is_followed_without_reloading(reader: Reader, run: RlConf
     page.locator(".facts", has_text="5 of 5").wait_for()
     training.join()
     assert page.evaluate("window.stayed")
+
+
+DRAWINGS = """async () => {
+  const { paced } = await import("/static/pace.js");
+  window.drawings = [];
+  window.more = paced(async () => {
+    window.drawings.push(performance.now());
+    await new Promise((done) => setTimeout(done, 100));
+  });
+}"""
+
+
+def test_a_page_that_nobody_is_at_redraws_seldom(reader: Reader) -> None:
+    """Clock of the test's own. A drawing takes 100 ms; news of the run comes all the time."""
+    page = reader.go("#/compare")
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)
+    page.evaluate(DRAWINGS)
+
+    def gaps(seconds: int) -> list[float]:
+        before = page.evaluate("window.drawings.length")
+        for _ in range(10 * seconds):
+            page.evaluate("window.more()")
+            page.clock.run_for(100)
+        times = page.evaluate("window.drawings")[max(0, before - 1) :]
+        return [round((later - earlier) / 1000) for earlier, later in pairwise(times)]
+
+    assert set(gaps(18)[1:]) == {4}, "a fortieth of the time while its reader counts as there"
+    assert gaps(60)[-2:] == [20, 20], "a two-hundredth after that"
+    page.keyboard.press("Shift")
+    assert gaps(10)[0] < 20 and page.evaluate("window.drawings.length") > 8, "a sign of life brings the next one forward"
 
 
 def test_a_run_directory_that_goes_away_and_comes_back_is_told(chrome: Browser, run: RlConfig, tmp_path: Path) -> None:

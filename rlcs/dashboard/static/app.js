@@ -8,6 +8,7 @@ import { el, replace } from "./dom.js";
 import { ago, plural } from "./format.js";
 import { bindKeys } from "./keys.js";
 import { showOverview } from "./overview.js";
+import { paced } from "./pace.js";
 import { go, href, PAGES, place } from "./place.js";
 import { showProblems } from "./problems.js";
 import { showRollouts } from "./rollouts.js";
@@ -113,11 +114,12 @@ async function show() {
   });
 }
 
-const LEAST_PAUSE = 700;
-const MOST_PAUSE = 10_000;
-const SHARE = 1 / 40; // of the time that may go into drawing: the run that is watched may be on this machine
-let waiting = null;
-let due = 0;
+const redraw = paced(async () => {
+  if (!shown.page) return show();
+  if (!shown.page.refresh || document.hidden) return;
+  await attempt(() => shown.page?.refresh(runNow(), runs));
+});
+
 function hear(news) {
   const before = runNow();
   runs = news;
@@ -126,20 +128,7 @@ function hear(news) {
   if (!run || !before) return show();
   if (sayGone()) return;
   if (run.generation !== before.generation || run.name !== before.name) return show();
-  if (waiting) return;
-  // A run may write often; the page follows at its own pace.
-  waiting = setTimeout(
-    async () => {
-      waiting = null;
-      if (!shown.page) return show();
-      if (!shown.page.refresh || document.hidden) return;
-      const began = performance.now();
-      await attempt(() => shown.page?.refresh(runNow(), runs));
-      const now = performance.now();
-      due = now + Math.min(MOST_PAUSE, (now - began) / SHARE);
-    },
-    Math.max(LEAST_PAUSE, due - performance.now()),
-  );
+  redraw();
 }
 
 function setTheme(theme) {
