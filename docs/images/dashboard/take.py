@@ -34,7 +34,8 @@ def take(page: Page, address: str, place: str, file: Path) -> None:
     if "#/problems" in place:
         page.locator("tbody tr").first.click()
         page.locator('html[data-drawn^="problems "]').wait_for(state="attached")
-    page.wait_for_timeout(500)  # Plotly fits its labels after it has drawn
+    page.get_by_text("reading snapshot").wait_for(state="hidden")
+    page.wait_for_timeout(2000)  # Plotly fits its labels after it has drawn, and moves what flows
     picture = Image.open(io.BytesIO(page.screenshot()))
     picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
