@@ -47,7 +47,7 @@ WORKLOADS: dict[str, dict[str, Any]] = {
 }
 
 TRL: dict[str, dict[str, Any]] = {
-    "rl nano text": {"micro": 32},
+    "rl nano text": {"micro": 32, "attention": "eager"},
     "rl nano pictures": {"micro": 32},
     "rl smollm2": {"micro": 8},
 }
@@ -219,7 +219,7 @@ def main() -> None:
                 **about,
                 "versions": {package: version(package) for package in PACKAGES},
                 "workload": settings,
-                "trl": TRL.get(name, {}),
+                "trl settings": TRL.get(name, {}),
                 **found,
             }
             print(
