@@ -16,6 +16,8 @@ from verl.workers.rollout.vllm_rollout import ServerAdapter
 
 from rlcs.verl import watch
 
+_TERM_S = 5.0  # it takes longer only where somebody else has sockets in the context, which then stays
+
 
 class WatchedAdapter(ServerAdapter):
     """A failure in one call is kept for `raise_failure`; until then the others do nothing but keep in step with other ranks."""
@@ -52,8 +54,14 @@ class WatchedAdapter(ServerAdapter):
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Looks after the server while it is waited for. Raises DeadProcessError if it has died."""
-        done, died = threading.Event(), list[watch.DeadProcessError]()
+        """Looks after the server while it is waited for. Raises DeadProcessError if it has died.
+
+        A socket's wait can only be ended from another thread by terminating its context, which is freed once it has no socket
+        left: one of ours keeps it there until nobody makes sockets in it any more.
+        """
+        lock, done, died = threading.Lock(), threading.Event(), list[watch.DeadProcessError]()
+        context: Any = zmq.Context.instance()  # in which verl's sender makes its socket
+        keeper = context.socket(zmq.PAIR)
         if self._watch is None:
             self._watch = self._of_server()
         looks = self._watch
@@ -63,12 +71,15 @@ class WatchedAdapter(ServerAdapter):
                 try:
                     looks.look()
                 except watch.DeadProcessError as error:
-                    died.append(error)
-                    # Ends the wait of the sockets made in it, in whatever thread: verl's sender makes its own in this one.
-                    zmq.Context.instance().term()
+                    with lock:
+                        if done.is_set():
+                            return
+                        died.append(error)
+                    context.term()
                     return
 
-        threading.Thread(target=look, name="watch", daemon=True).start()
+        thread = threading.Thread(target=look, name="watch", daemon=True)
+        thread.start()
         try:
             yield
         except zmq.ContextTerminated as error:
@@ -77,7 +88,11 @@ class WatchedAdapter(ServerAdapter):
             looks.look()  # if it was not for the server that the call failed, its own error says what it was for
             raise
         finally:
-            done.set()
+            with lock:
+                done.set()
+            keeper.close(linger=0)
+            if died:
+                thread.join(_TERM_S)
 
     def _of_server(self) -> watch.Watch:
         """Over the server of this rank's replica: its engine is behind the part on the replica's first node."""

@@ -3,7 +3,8 @@ responses are asked for (asked-STEP), and saves a checkpoint after the first ste
 
 What lies beside the run directory as events.json happens to it, each at a 0-based step: `engine_killed` (the last rank kills
 the engine of its vLLM server while it sends the step's weights), `nothing_to_train` (as if no group carried signal),
-`not_finite` (the advantages are NaN).
+`not_finite` (the advantages are NaN), `worker_killed` (a training worker is killed, once, when the step's responses have been
+asked for; the rollouts of the steps before are copied beside the run directory, to rollouts-before).
 
     python verl_recording.py CONFIG [--resume]
 
@@ -13,6 +14,7 @@ Imported by the trainer's process as well, where it puts the recording trainer i
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -72,6 +74,10 @@ def register() -> None:
         def prepare_step(self) -> dict[str, float]:
             found = super().prepare_step()
             (self.settings.out / f"asked-{self._updates}").touch()
+            before = self.settings.out.parent / "rollouts-before"
+            if self._updates == self.events.get("worker_killed") and not before.exists():
+                shutil.copytree(self.settings.out / "rollouts", before)
+                os.kill(ray.get(self.actor_rollout_wg.workers[0].__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
             return found
 
         def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -72,12 +73,12 @@ class JudgeServer:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            self.reply(request, self.script(body, number))
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+            answer = self.script(body, number)
         finally:
-            with self.lock:
+            with self.lock:  # before the answer is out: whoever has it may send the next request at once
                 self.at_once -= 1
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.reply(request, answer)
 
     def reply(self, request: BaseHTTPRequestHandler, answer: Answer) -> None:
         if answer.hang:
