@@ -149,11 +149,11 @@ class RunDir:
 
     def last_checkpoint(self) -> Path | None:
         """The complete checkpoint of the most steps."""
-        return max(self._checkpoints(), key=_steps, default=None)
+        return max(self._checkpoints(), key=checkpoint_steps, default=None)
 
     def prune_checkpoints(self, keep: int) -> None:
         """Deletes all but the last `keep` checkpoints, and what writers that were killed left behind."""
-        for path in sorted(self._checkpoints(), key=_steps)[:-keep]:
+        for path in sorted(self._checkpoints(), key=checkpoint_steps)[:-keep]:
             # Renamed first: a kill while files go must not leave a directory that looks like a checkpoint.
             shutil.rmtree(path.rename(path.with_name(path.name + PARTIAL)))
         for path in (self.path / "checkpoints").glob(f"*{PARTIAL}"):
@@ -172,7 +172,7 @@ class RunDir:
 
     def checkpoints(self) -> list[Path]:
         """The complete checkpoints, that of the most steps first."""
-        return sorted(self._checkpoints(), key=_steps, reverse=True)
+        return sorted(self._checkpoints(), key=checkpoint_steps, reverse=True)
 
     def close(self) -> None:
         """Flushes the loggers."""
@@ -208,7 +208,8 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _steps(checkpoint: Path) -> int:
+def checkpoint_steps(checkpoint: Path) -> int:
+    """How many steps a checkpoint has behind it, by its name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from rlcs.verl.translate import CHECKPOINTS
 from sft.checkpoint import CHECKSUMS, OPTIMIZER, STATE
-from sft.rundir import PARTIAL, RunDir, fsync_directory
+from sft.rundir import PARTIAL, RunDir, checkpoint_steps, fsync_directory
 
 Dtype = Literal["float32", "bfloat16"]
 _LATEST = "latest_checkpointed_iteration.txt"
@@ -61,7 +61,7 @@ def saved_steps(run: Path) -> int:
     trained, local = _verl_step(run), RunDir(run).last_checkpoint()
     if trained is not None:
         return trained
-    return int(local.name.removeprefix("step-")) if local else 0
+    return checkpoint_steps(local) if local else 0
 
 
 def merge_checkpoint(shards: Path, out: Path, *, dtype: Dtype | None = None) -> Path:

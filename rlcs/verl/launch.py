@@ -74,7 +74,7 @@ def restarting(
     before the first step was finished: that is how memory too small or a faulty set-up shows. Raises what the last attempt did;
     where a new start that got no further failed with another error, a RunFailedError that names both.
     """
-    furthest, left = saved_steps(config.out), 0
+    furthest, left = finished_steps(config.out), 0  # a start that dies at once leaves an earlier command's rows as they are
     died: ProcessDiedError | None = None
     while True:
         try:

@@ -60,11 +60,11 @@ class WatchedAdapter(ServerAdapter):
         left: one of ours keeps it there until nobody makes sockets in it any more.
         """
         lock, done, died = threading.Lock(), threading.Event(), list[watch.DeadProcessError]()
-        context: Any = zmq.Context.instance()  # in which verl's sender makes its socket
-        keeper = context.socket(zmq.PAIR)
         if self._watch is None:
             self._watch = self._of_server()
         looks = self._watch
+        context: Any = zmq.Context.instance()  # in which verl's sender makes its socket
+        keeper = context.socket(zmq.PAIR)
 
         def look() -> None:
             while not done.wait(watch.LOOK_AFTER_S):

@@ -94,7 +94,7 @@ def made(tmp_path: Path, attempts: list[tuple[int, int, Exception | None]], *, r
 
 
 def write_steps(run: Path, done: int, saved: int) -> None:
-    run.mkdir(exist_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
     (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(done)))
     if saved:
         (run / "verl").mkdir(exist_ok=True)
@@ -127,11 +127,17 @@ def test_a_resumed_run_counts_from_its_checkpoint(tmp_path: Path) -> None:
     assert made(tmp_path, [(5, 4, DIED), (9, 9, None)], resume=True)[0] == [True, True]
 
 
+def test_steps_that_an_earlier_command_had_finished_are_no_progress(tmp_path: Path) -> None:
+    write_steps(tmp_path / "run", 5, 3)
+    with pytest.raises(ProcessDiedError):
+        made(tmp_path, [(5, 3, DIED)], resume=True)
+
+
 def test_starts_that_get_no_further_are_counted_and_others_begin_the_count_anew(tmp_path: Path) -> None:
     stuck: list[tuple[int, int, Exception | None]] = [(5, 3, DIED), (4, 3, DIED), (5, 3, DIED)]
     with pytest.raises(ProcessDiedError):
         made(tmp_path, stuck)
-    called, told = made(tmp_path, [(5, 3, DIED), (4, 3, DIED), (6, 3, DIED), (6, 6, DIED), (9, 9, None)])
+    called, told = made(tmp_path / "another", [(5, 3, DIED), (4, 3, DIED), (6, 3, DIED), (6, 6, DIED), (9, 9, None)])
     assert called == [False, True, True, True, True]
     assert [re.findall(r"(\d more times?) without", text) for text in told] == [["1 more time"], ["0 more times"]] * 2
 
