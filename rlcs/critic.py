@@ -19,6 +19,7 @@ from rlcs.learner import learning_rate, optimizer_of
 from rlcs.objective import token_weights, value_loss
 from rlcs.rl_config import RlConfig
 from rlcs.sample_packs import Packing, TrainSample, per_sample, update_parts
+from sft.lanes import Backward
 from sft.optimizers import set_learning_rate
 from sft.policy import trained_policy
 from sft.skipped import NonFiniteUpdate, SkippedUpdates, refuse_nonfinite
@@ -195,12 +196,11 @@ class Critic:
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         weights_T = token_weights(lengths, config.loss_aggregation, constant=config.most_response_tokens)
         weights = per_sample(samples, weights_T)
-        total, clipped, found = 0.0, 0, dict[int, torch.Tensor]()
-        for members in self._packing.packs(samples):
+
+        def one_pass(members: list[int], backward: Backward) -> tuple[float, int, tuple[torch.Tensor, ...]]:
             chosen = [samples[index] for index in members]
             with explained_shortage(self.model.device, self._packing.tokens(chosen), self._packing.named(chosen)):
                 values_T = self._values(chosen)
-                found.update(zip(members, per_sample(chosen, values_T.detach().cpu()), strict=True))
                 device = values_T.device
                 loss, cut = value_loss(
                     values_T,
@@ -209,9 +209,15 @@ class Critic:
                     torch.cat([weights[index] for index in members]).to(device),
                     clip=config.critic.value_clip,
                 )
-                loss.backward()
-            total, clipped = total + float(loss.detach()), clipped + int(cut)
-        return total, clipped, [found[index] for index in range(len(samples))]
+                backward(loss)
+            return float(loss.detach()), int(cut), per_sample(chosen, values_T.detach().cpu())
+
+        packs, found = self._packing.passes(samples, one_pass, alone=not config.max_staleness)
+        values = {
+            i: value for members, (*_, own) in zip(packs, found, strict=True) for i, value in zip(members, own, strict=True)
+        }
+        in_order = [values[index] for index in range(len(samples))]
+        return sum(loss for loss, *_ in found), sum(cut for _, cut, _ in found), in_order
 
 
 def build_critic(config: RlConfig, checkpoint: Path | None) -> Critic | None:

@@ -20,6 +20,7 @@ from rlcs.rl_config import RlConfig
 from rlcs.sample_packs import Packing, TrainSample, update_parts
 from rollout.forward import token_logprobs
 from sft import schedule
+from sft.lanes import Backward
 from sft.optimizers import build_optimizer, set_learning_rate
 from sft.skipped import NonFiniteUpdate, SkippedUpdates, refuse_nonfinite
 from sft.update import explained_shortage
@@ -57,9 +58,7 @@ def learning_rate(config: RlConfig, step: int) -> float:
 def optimizer_of(model: PreTrainedModel, config: RlConfig) -> torch.optim.Optimizer:
     """Of all that is trained of a policy or critic."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # Updates are few beside the tokens of a step: on the CPU the plain kernel costs nothing and rounds as it always did.
-    fused = True if model.device.type == "cuda" else None
-    return build_optimizer([{"params": trained, "weight_decay": config.weight_decay}], config, fused=fused)
+    return build_optimizer([{"params": trained, "weight_decay": config.weight_decay}], config)
 
 
 class Learner:
@@ -169,13 +168,14 @@ class Learner:
         lengths = torch.tensor([len(sample.rollout_logprobs) for sample in samples])
         constant = config.most_response_tokens
         weights = token_weights(lengths, config.loss_aggregation, constant=constant).split(lengths.tolist())
-        total, own = 0.0, list[LossStats]()
-        for members in self._packing.packs(samples):
-            chosen = [samples[index] for index in members]
+        reference = self._reference_logprobs(samples)
+
+        def one_pass(members: list[int], backward: Backward) -> tuple[float, _Totals]:
+            own, chosen = _Totals(), [samples[index] for index in members]
             named = self._packing.named(chosen)
             with explained_shortage(self.model.device, self._packing.tokens(chosen), named):
                 logprobs_T, entropy_T = self._logprobs(chosen)
-            totals.packed_tokens += self._packing.tokens(chosen)
+            own.packed_tokens = self._packing.tokens(chosen)
             device = logprobs_T.device
             rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
             old_T = logprobs_T.detach() if old is None else torch.cat([old[index] for index in members]).to(device)
@@ -185,8 +185,8 @@ class Learner:
             if config.importance_cap is not None:
                 weighted = truncated_importance if config.importance == "truncate" else masked_importance
                 importance_T = weighted(old_T, rollout_T, config.importance_cap)
-                totals.importance_sum += float(importance_T.sum())
-                totals.importance_capped += int(((importance_T >= config.importance_cap) | (importance_T == 0)).sum())
+                own.importance_sum = float(importance_T.sum())
+                own.importance_capped = int(((importance_T >= config.importance_cap) | (importance_T == 0)).sum())
             loss, stats = policy_loss(
                 logprobs_T,
                 old_T,
@@ -199,27 +199,39 @@ class Learner:
                 lengths=lengths[members],
                 importance_T=importance_T,
             )
-            if self.reference is not None:
-                with self.reference.at_work() as reference:
-                    reference_T = self._logprobs(chosen, reference)[0]
+            if reference is not None:
+                reference_T = torch.cat([reference[index] for index in members]).to(device)
                 kl_T = kl_estimate(logprobs_T, reference_T, config.kl_estimator)
                 loss = loss + config.kl_coef * (weights_T * kl_T).sum()
-                totals.reference_kl += float(kl_T.detach().sum())
+                own.reference_kl = float(kl_T.detach().sum())
             if config.entropy_coef:
                 loss = loss - config.entropy_coef * (weights_T * entropy_T).sum()
-            with explained_shortage(self.model.device, self._packing.tokens(chosen), named):
-                loss.backward()
-            total += float(loss.detach())
-            own.append(stats)
-            totals.entropy += float(entropy_T.detach().sum())
+            with explained_shortage(self.model.device, own.packed_tokens, named):
+                backward(loss)
+            own.updates.append(stats)
+            own.entropy = float(entropy_T.detach().sum())
             if measure_gap:  # before any update of this step, so that weights are those that sampled
                 gap_T = logprobs_T.detach() - rollout_T
-                totals.gap_sum += float(gap_T.abs().sum())
-                totals.gap_max = max(totals.gap_max, float(gap_T.abs().max()))
-                totals.gap_kl += float((gap_T.clamp(max=20.0).exp() - 1.0 - gap_T).sum())
-                totals.gap_tokens += len(gap_T)
-        totals.updates.append(reduce(add, own))
-        return total
+                own.gap_sum, own.gap_max = float(gap_T.abs().sum()), float(gap_T.abs().max())
+                own.gap_kl = float((gap_T.clamp(max=20.0).exp() - 1.0 - gap_T).sum())
+                own.gap_tokens = len(gap_T)
+            return float(loss.detach()), own
+
+        # Rollouts made ahead are generated meanwhile, on the same cores.
+        _, found = self._packing.passes(samples, one_pass, alone=not config.max_staleness)
+        update = _Totals()
+        for _, own in found:
+            update.add(own)
+        update.updates = [reduce(add, update.updates)]
+        totals.add(update)
+        return sum(loss for loss, _ in found)
+
+    def _reference_logprobs(self, samples: Sequence[TrainSample]) -> list[torch.Tensor] | None:
+        """The reference's log-probabilities [T] of each sample's trained tokens, where there is a reference."""
+        if self.reference is None:
+            return None
+        with self.reference.at_work() as reference:
+            return self._packing.of_each(samples, lambda chosen: self._logprobs(chosen, reference)[0])
 
     def _logprobs(
         self, samples: Sequence[TrainSample], model: PreTrainedModel | None = None

@@ -5,6 +5,7 @@ Axis suffixes: T trained response tokens of the samples at hand, laid end to end
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from rollout.attention import VARLEN
 from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack_groups
+from sft.lanes import Backward, Found, Lanes, plan_lanes, run_passes
 from sft.meter import Meter
 from sft.packing import first_fit_falling
 
@@ -77,15 +79,31 @@ class Packing:
         self._merge_size = getattr(vision, "spatial_merge_size", 2)
         self.meter = Meter(model, token_budget)
 
-    def packs(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        """Members of each forward pass, samples of one prompt side by side."""
-        units = self._units(samples)
-        bins = first_fit_falling([_unit_tokens([samples[index] for index in unit]) for unit in units], self._budget)
+    def packs(self, samples: Sequence[TrainSample], token_budget: int | None = None) -> list[list[int]]:
+        """Members of each forward pass of at most `token_budget` tokens, samples of one prompt side by side."""
+        budget = token_budget or self._budget
+        units = self._units(samples, budget)
+        bins = first_fit_falling([_unit_tokens([samples[index] for index in unit]) for unit in units], budget)
         return [[index for unit in members for index in units[unit]] for members in bins]
+
+    def passes(
+        self, samples: Sequence[TrainSample], one_pass: Callable[[list[int], Backward], Found], *, alone: bool = True
+    ) -> tuple[list[list[int]], list[Found]]:
+        """Trains the model on all of `samples`: `one_pass(members, backward)` computes one pack and calls `backward` on its
+        loss, `sft.lanes.run_passes`. -> (members of each pack, what it returned). `alone`: nothing else computes meanwhile, so
+        passes may go side by side.
+        """
+        lanes = Lanes(1, self._budget)
+        if alone:
+            lanes = plan_lanes(self._model, self._budget, lambda budget: self._unit_lengths(samples, budget))
+        self.meter.token_budget = lanes.token_budget
+        packs = self.packs(samples, lanes.token_budget)
+        lengths = [self.tokens([samples[index] for index in members]) for members in packs]
+        return packs, run_passes(self._model, packs, lengths, one_pass, lanes.count)
 
     def tokens(self, samples: Sequence[TrainSample]) -> int:
         """Tokens of one pack of these samples."""
-        return sum(_unit_tokens([samples[index] for index in unit]) for unit in self._units(samples))
+        return sum(_unit_tokens(unit) for unit in self._side_by_side(samples))
 
     def trained_states(
         self, samples: Sequence[TrainSample], model: PreTrainedModel | None = None
@@ -94,7 +112,7 @@ class Packing:
         the policy, or of another `model` of its architecture.
         """
         model = model or self._model
-        groups = [(samples[unit[0]].prompt_length, [samples[index].encoded for index in unit]) for unit in self._units(samples)]
+        groups = [(unit[0].prompt_length, [sample.encoded for sample in unit]) for unit in self._side_by_side(samples)]
         packed = pack_groups(groups, merge_size=self._merge_size)
         trained = np.concatenate([sample.encoded.loss_mask[max(sample.prompt_length, 1) :] for sample in samples])
         if model is self._model and torch.is_grad_enabled():
@@ -119,10 +137,23 @@ class Packing:
         longest = max(samples, key=lambda sample: len(sample.encoded.input_ids))
         return f"the longest sample, to {longest.id or 'a problem'}, of {len(longest.encoded.input_ids):,}"
 
-    def _units(self, samples: Sequence[TrainSample]) -> list[list[int]]:
-        # Only this attention knows of shared prompts; with any other whole sequences are packed.
-        shares = self._model.config._attn_implementation == VARLEN
-        return _prompt_units(samples, self._budget if shares else 0)
+    def _units(self, samples: Sequence[TrainSample], budget: int) -> list[list[int]]:
+        return _prompt_units(samples, budget if self._shares_prompts else 0)
+
+    def _side_by_side(self, samples: Sequence[TrainSample]) -> list[list[TrainSample]]:
+        """The units of a pack: two of one prompt are never in the same, as they would have been one."""
+        if not self._shares_prompts:
+            return [[sample] for sample in samples]
+        by_prompt = groupby(samples, lambda sample: id(sample) if sample.prompt is None else id(sample.prompt))
+        return [list(unit) for _, unit in by_prompt]
+
+    @property
+    def _shares_prompts(self) -> bool:
+        """Only this attention knows of shared prompts; with any other whole sequences are packed."""
+        return self._model.config._attn_implementation == VARLEN
+
+    def _unit_lengths(self, samples: Sequence[TrainSample], budget: int) -> list[int]:
+        return [_unit_tokens([samples[index] for index in unit]) for unit in self._units(samples, budget)]
 
 
 def _unit_tokens(samples: Sequence[TrainSample]) -> int:
@@ -131,10 +162,7 @@ def _unit_tokens(samples: Sequence[TrainSample]) -> int:
 
 
 def _prompt_units(samples: Sequence[TrainSample], budget: int) -> list[list[int]]:
-    """Indices of samples, those of one prompt together as far as `budget` tokens allow; ascending within a unit.
-
-    The units of a pack's own samples are again its units, so packs can be planned first and laid out later.
-    """
+    """Indices of samples, those of one prompt together as far as `budget` tokens allow; ascending within a unit."""
     units: list[list[int]] = []
     latest: dict[int, int] = {}  # prompt -> its unit that still has room
     for index, sample in enumerate(samples):

@@ -1,5 +1,7 @@
 """What a trainer's passes come to: operations, waste, utilisation."""
 
+import threading
+
 from transformers import PreTrainedModel
 
 from rollout.forward import PackedInputs
@@ -8,10 +10,11 @@ from sft.machine_peak import matmul_peak
 
 
 class Meter:
-    """Adds up the packs that `model` is trained on; `metrics` tells of those since it was last asked."""
+    """Adds up the packs that `model` is trained on, in any thread; `metrics` tells of those since it was last asked."""
 
     def __init__(self, model: PreTrainedModel, token_budget: int) -> None:
-        self._model, self._budget = model, token_budget
+        self._model, self._lock = model, threading.Lock()
+        self.token_budget = token_budget
         self._flops = ModelFlops.of(model)
         vision = getattr(model.config, "vision_config", None)
         self._merge_area = getattr(vision, "spatial_merge_size", 2) ** 2
@@ -24,10 +27,12 @@ class Meter:
     def add(self, packed: PackedInputs, rows: int) -> None:
         """Notes a forward and backward pass over the pack, of which `rows` hidden states went through the head."""
         work = PackWork.of(packed, rows, merge_area=self._merge_area)
-        self._work += work
-        self._passes += 1
-        self._room += max(self._budget, work.tokens)  # a sequence longer than the budget has a pack of its own
-        self._padding += padded_pairs(packed) - work.pairs
+        padding = padded_pairs(packed) - work.pairs
+        with self._lock:
+            self._work += work
+            self._passes += 1
+            self._room += max(self.token_budget, work.tokens)  # a sequence longer than the budget has a pack of its own
+            self._padding += padding
 
     def metrics(self, seconds: float) -> dict[str, float]:
         """Of the passes made in these `seconds`: their number `passes`; `flops`; `mfu`, their share of what the machine could

@@ -20,18 +20,17 @@ class OptimizerConfig(Protocol):
     betas: tuple[float, float]
 
 
-def build_optimizer(groups: Sequence[Group], config: OptimizerConfig, *, fused: bool | None = None) -> torch.optim.Optimizer:
+def build_optimizer(groups: Sequence[Group], config: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimiser of these groups (empty ones are left out); float32 copies are kept of parameters in half precision.
 
-    `fused`: PyTorch's kernel that updates all tensors at once. It rounds otherwise than the plain one, each the same every
-    time. Raises ModuleNotFoundError where 8-bit moments are asked for and torchao is missing.
+    Raises ModuleNotFoundError where 8-bit moments are asked for and torchao is missing.
     """
     groups = [group for group in groups if group["params"]]
     halves = {torch.float16, torch.bfloat16}
     if any(parameter.dtype in halves for group in groups for parameter in group["params"]):
         copied = [{**group, "params": [_master(parameter) for parameter in group["params"]]} for group in groups]
-        return MasterWeights(_build(copied, config, fused), groups)
-    return _build(groups, config, fused)
+        return MasterWeights(_build(copied, config), groups)
+    return _build(groups, config)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -122,9 +121,10 @@ def _master(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
     return parameter if parameter.dtype == torch.float32 else torch.nn.Parameter(parameter.detach().float())
 
 
-def _build(groups: list[Group], config: OptimizerConfig, fused: bool | None) -> torch.optim.Optimizer:
+def _build(groups: list[Group], config: OptimizerConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
+        # One pass over weights, gradients and moments instead of a dozen, and no tensor beside them.
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
     return _eight_bit()(groups, lr=config.lr, betas=config.betas)
 
 

@@ -82,7 +82,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     heldout = fitting(heldout, config.eval_data, renderings, config, console)  # first, so that it stays in the cache
     loaded = fitting(loaded, config.data, renderings, config, console)
     examples, domains = loaded.examples, sorted({example.domain for example in (*loaded.examples, *heldout.examples)})
-    optimizer = build_optimizer(trained_groups(model, config), config, fused=True)
+    optimizer = build_optimizer(trained_groups(model, config), config)
     meter = Meter(model, config.token_budget)
     rng = np.random.default_rng([config.seed, 0])
     stream = ExampleStream([example.thinks for example in examples], config.nothink_ratio, rng)

@@ -15,6 +15,7 @@ from rollout.encoded import Encoded
 from rollout.forward import hidden_states, pack, token_logprobs
 from rollout.transformers_engine import out_of_memory
 from sft.config import SftConfig
+from sft.lanes import Backward, plan_lanes, run_passes
 from sft.meter import Meter
 from sft.optimizers import Group
 from sft.packing import first_fit_falling
@@ -110,17 +111,30 @@ def update(
 
 def _backward(model: PreTrainedModel, samples: Sequence[Sample], token_budget: int, meter: Meter | None = None) -> Tally:
     """Adds the gradient of the mean loss over all target tokens of `samples`, pack by pack. -> the losses."""
-    total, tally = sum(sample.targets for sample in samples), Tally()
-    for members in packs(samples, token_budget):
-        lengths = [len(sample.encoded.input_ids) for sample in members]
-        with explained_shortage(model.device, sum(lengths), f"the longest example of {max(lengths):,}"):
+    total, lengths = sum(sample.targets for sample in samples), [len(sample.encoded.input_ids) for sample in samples]
+    lanes = plan_lanes(model, token_budget, lambda _: lengths)
+    if meter is not None:
+        meter.token_budget = lanes.token_budget
+
+    def one_pass(members: list[Sample], backward: Backward) -> torch.Tensor:
+        longest = max(len(sample.encoded.input_ids) for sample in members)
+        with explained_shortage(model.device, _tokens(members), f"the longest example of {longest:,}"):
             hidden_TD, targets_T = target_states(model, members, meter)
             logprobs_T = token_logprobs(model, hidden_TD, targets_T)
             assert isinstance(logprobs_T, torch.Tensor)
-            (-logprobs_T.sum() / total).backward()
-        for sample, own in zip(members, logprobs_T.detach().split([sample.targets for sample in members]), strict=True):
+            backward(-logprobs_T.sum() / total)
+        return logprobs_T.detach()
+
+    tally, packed = Tally(), packs(samples, lanes.token_budget)
+    found = run_passes(model, packed, [_tokens(members) for members in packed], one_pass, lanes.count)
+    for members, logprobs_T in zip(packed, found, strict=True):
+        for sample, own in zip(members, logprobs_T.split([sample.targets for sample in members]), strict=True):
             tally.add(sample.domain, nothink=sample.nothink, loss=-float(own.sum()), tokens=sample.targets)
     return tally
+
+
+def _tokens(samples: Sequence[Sample]) -> int:
+    return sum(len(sample.encoded.input_ids) for sample in samples)
 
 
 def trained_groups(model: PreTrainedModel, config: SftConfig) -> list[Group]:

@@ -111,7 +111,7 @@ def test_parameters_gradients_and_optimiser_are_counted_exactly(build: Any, dtyp
     trained = Trained.of(skeleton, None, dtype.itemsize)
     assert skeleton.parameters == sum(parameter.numel() for parameter in model.parameters())
     config = RlConfig(model="m", problems="p", out="o")  # type: ignore[arg-type]
-    optimizer = build_optimizer([{"params": list(model.parameters())}], config, fused=True)
+    optimizer = build_optimizer([{"params": list(model.parameters())}], config)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()

@@ -27,7 +27,7 @@ def settings(**changes: Any) -> SftConfig:
 
 
 def optimizer_of(model: PreTrainedModel, config: SftConfig) -> torch.optim.Optimizer:
-    return build_optimizer(trained_groups(model, config), config, fused=True)
+    return build_optimizer(trained_groups(model, config), config)
 
 
 def fresh_model(attention: str = VARLEN) -> PreTrainedModel:

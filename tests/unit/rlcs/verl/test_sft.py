@@ -166,7 +166,7 @@ def test_weights_decay_as_our_own_optimiser_makes_them() -> None:
     config = SftConfig.model_validate({**BASE, "weight_decay": 0.5, "lr": 0.1})
     ours, verls = model(), model()
     optimisers = [
-        build_optimizer(trained_groups(ours, config), config, fused=True),  # type: ignore[arg-type]
+        build_optimizer(trained_groups(ours, config), config),  # type: ignore[arg-type]
         MatrixDecayAdamW(verls.parameters(), lr=0.1, betas=config.betas, weight_decay=0.5),
     ]
     for _ in range(3):
