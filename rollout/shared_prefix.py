@@ -42,8 +42,8 @@ def _attend(
 def _attend_joined(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None, scale: float
 ) -> torch.Tensor:
-    """Softmax attention as `_attend`, output alone. A CPU's kernel is made for many queries a head: of the few there are here it
-    takes as long as two products on one core, and up to three times as long on two.
+    """Softmax attention as `_attend`, output alone. A CPU's kernel is made for many queries a head: for the few that there are
+    here it takes as long as two products on one core, and up to three times as long on two.
     """
     if query.device.type != "cpu":
         return scaled_dot_product_attention(query, key, value, bias, scale=scale)
