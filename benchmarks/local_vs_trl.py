@@ -1,8 +1,8 @@
 """The local loop against TRL's GRPOTrainer and SFTTrainer: same model, data, batch, group, lengths, steps and CPU.
 
     pip install 'rlcs[trl]'
-    python benchmarks/local_vs_trl.py [--only NAME ...] [--rounds 3] [--threads 2] [--runs runs]      the comparison
-    python benchmarks/local_vs_trl.py --search NAME [--threads 2]                                     TRL's settings
+    python benchmarks/local_vs_trl.py [--only NAME ...] [--rounds 3] [--threads 2] [--runs runs] [--before DIR]
+    python benchmarks/local_vs_trl.py --search NAME [--threads 2]      TRL's settings
 
 Contenders take turns, each time in a process of its own (benchmarks/local_vs_trl_contenders.py); the first step of each is
 left out. Figures are medians over all steps of all rounds, ratios medians of each round's. "tokens/s" counts, for
@@ -87,8 +87,12 @@ TRIED: dict[str, list[dict[str, Any]]] = {
 """What `--search` tries; a setting that fails is reported with its error."""
 
 
-def run(contender: str, workload: dict[str, Any], folder: Path, threads: int, trl: dict[str, Any]) -> dict[str, Any]:
-    """One run in a process of its own. Raises RuntimeError with the last line of what it said when it failed."""
+def run(
+    contender: str, workload: dict[str, Any], folder: Path, threads: int, trl: dict[str, Any], root: Path = ROOT
+) -> dict[str, Any]:
+    """One run in a process of its own, of the code in `root`. Raises RuntimeError with the last line of what it said when it
+    failed.
+    """
     kept = {name: value for name, value in workload.items() if name != "source"}
     with tempfile.TemporaryDirectory(dir=folder) as out:
         spec = {
@@ -102,12 +106,12 @@ def run(contender: str, workload: dict[str, Any], folder: Path, threads: int, tr
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(root),
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        command = [sys.executable, str(HERE / "local_vs_trl_contenders.py"), json.dumps(spec)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+        command = [sys.executable, str(root / "benchmarks" / "local_vs_trl_contenders.py"), json.dumps(spec)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root)
     line = next((line for line in done.stdout.splitlines() if line.startswith("result: ")), None)
     if line is None:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:300])
@@ -125,19 +129,25 @@ def located(workload: dict[str, Any], runs: Path) -> dict[str, Any]:
     return {**workload, "model": path(workload["model"]), "source": path(workload["source"])}
 
 
-def compare(name: str, workload: dict[str, Any], rounds: int, threads: int) -> dict[str, Any]:
-    """Rounds of both contenders, who goes first alternating."""
-    found: dict[str, list[dict[str, Any]]] = {"rlcs": [], "trl": []}
+def compare(name: str, workload: dict[str, Any], rounds: int, threads: int, before: Path | None) -> dict[str, Any]:
+    """Rounds of the contenders, who goes first alternating."""
+    found: dict[str, list[dict[str, Any]]] = {"rlcs": [], "trl": []} | ({"before": []} if before else {})
+    trees = {"before": ("rlcs", before or ROOT)}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run("prepare", workload, folder, threads, {})
         for turn in range(rounds):
             for contender in list(found)[:: 1 if turn % 2 == 0 else -1]:
-                found[contender].append(run(contender, workload, folder, threads, TRL.get(name, {})))
+                kind, root = trees.get(contender, (contender, ROOT))
+                found[contender].append(run(kind, workload, folder, threads, TRL.get(name, {}), root))
     row: dict[str, Any] = {contender: summary(runs) for contender, runs in found.items()}
     pairs = list(zip(found["rlcs"], found["trl"], strict=True))
     row["speed ratio"] = round(median(rate(ours) / rate(theirs) for ours, theirs in pairs), 2)
     row["speed ratio of each round"] = [round(rate(ours) / rate(theirs), 2) for ours, theirs in pairs]
+    if before:
+        row["speed ratio to before"] = round(
+            median(rate(ours) / rate(old) for ours, old in zip(found["rlcs"], found["before"], strict=True)), 2
+        )
     row["memory ratio"] = round(median(ours["peak_memory_mb"] / theirs["peak_memory_mb"] for ours, theirs in pairs), 2)
     return row
 
@@ -203,6 +213,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--before", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     report = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
@@ -212,10 +223,11 @@ def main() -> None:
         if args.search:
             report.setdefault("tried", {})[name] = {**about, "rows": search(name, workload, args.threads)}
         else:
-            found = compare(name, workload, args.rounds, args.threads)
+            found = compare(name, workload, args.rounds, args.threads, args.before and args.before.resolve())
             settings = {key: value for key, value in WORKLOADS[name].items() if key != "source"}
             report[name] = {
-                "command": f"python benchmarks/local_vs_trl.py --only {name!r} --rounds {args.rounds} --threads {args.threads}",
+                "command": f"python benchmarks/local_vs_trl.py --only {name!r} --rounds {args.rounds} --threads {args.threads}"
+                + (" --before DIR" if args.before else ""),
                 **about,
                 "versions": {package: version(package) for package in PACKAGES},
                 "workload": settings,
