@@ -34,18 +34,20 @@ class Lanes:
 def plan_lanes(model: PreTrainedModel, token_budget: int, units: Callable[[int], Sequence[int]]) -> Lanes:
     """As many lanes as PyTorch has threads, or fewer; the plan depends on that number and on lengths alone.
 
-    `units(budget)`: tokens of what a pass cannot divide, when passes have `budget`. Every lane must hold the longest of them,
-    and prompts that are computed more than once may cost a twentieth. One lane on a GPU, for a model whose gradients are more
-    than 64 MiB, which every lane has its own of, and for one with dropout, whose draws would come in any order.
+    `units(budget)`: tokens of what a pass cannot divide, when passes have `budget`; of 0, each sequence's. A lane must hold the
+    longest sequence, and prompts that are computed more than once may cost a twentieth. One lane on a GPU, for a model whose
+    gradients are more than 64 MiB, which every lane has its own of, and for one with dropout, whose draws would come in any
+    order.
     """
+    if model.device.type != "cpu" or torch.get_num_threads() == 1 or _draws(model):
+        return Lanes(1, token_budget)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = sum(parameter.numel() * parameter.element_size() for parameter in trained)
-    most = 1 if model.device.type != "cpu" or _draws(model) else torch.get_num_threads()
+    gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+    most = min(torch.get_num_threads(), token_budget // max(units(0)), 1 + _MOST_GRADIENTS // max(gradients, 1))
     whole = sum(units(token_budget)) if most > 1 else 0
     for count in range(most, 1, -1):
         lengths = units(token_budget // count)
-        fits = len(lengths) >= count and max(lengths) <= token_budget // count
-        if fits and sum(lengths) <= _MOST_REPEATED * whole and (count - 1) * size <= _MOST_GRADIENTS:
+        if len(lengths) >= count and sum(lengths) <= _MOST_REPEATED * whole:
             return Lanes(count, token_budget // count)
     return Lanes(1, token_budget)
 

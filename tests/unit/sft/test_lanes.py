@@ -104,9 +104,11 @@ def test_as_many_lanes_as_hold_the_longest_unit(tiny: PreTrainedModel) -> None:
 
 
 def test_prompts_are_computed_anew_only_where_that_is_a_twentieth(tiny: PreTrainedModel) -> None:
-    """Groups of 600 tokens, cut in two for any smaller budget with their prompt in each half."""
+    """Groups of 600 tokens, cut in two for any smaller budget with their prompt in each half; no sequence has above 300."""
 
     def cut(prompt: int, budget: int) -> list[int]:
+        if not budget:
+            return [300] * 8
         return [600] * 4 if budget >= 600 else [300 + prompt // 2] * 8
 
     assert plan_lanes(tiny, 1000, lambda budget: cut(30, budget)) == Lanes(3, 333)
