@@ -131,14 +131,14 @@ def located(workload: dict[str, Any], runs: Path) -> dict[str, Any]:
 
 def compare(name: str, workload: dict[str, Any], rounds: int, threads: int, before: Path | None) -> dict[str, Any]:
     """Rounds of the contenders, who goes first alternating."""
-    found: dict[str, list[dict[str, Any]]] = {"rlcs": [], "trl": []} | ({"before": []} if before else {})
-    trees = {"before": ("rlcs", before or ROOT)}
+    contenders = {"rlcs": ("rlcs", ROOT), "trl": ("trl", ROOT)} | ({"before": ("rlcs", before)} if before else {})
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run("prepare", workload, folder, threads, {})
         for turn in range(rounds):
             for contender in list(found)[:: 1 if turn % 2 == 0 else -1]:
-                kind, root = trees.get(contender, (contender, ROOT))
+                kind, root = contenders[contender]
                 found[contender].append(run(kind, workload, folder, threads, TRL.get(name, {}), root))
     row: dict[str, Any] = {contender: summary(runs) for contender, runs in found.items()}
     pairs = list(zip(found["rlcs"], found["trl"], strict=True))

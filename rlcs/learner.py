@@ -171,11 +171,10 @@ class Learner:
         reference = self._reference_logprobs(samples)
 
         def one_pass(members: list[int], backward: Backward) -> tuple[float, _Totals]:
-            own, chosen = _Totals(), [samples[index] for index in members]
-            named = self._packing.named(chosen)
-            with explained_shortage(self.model.device, self._packing.tokens(chosen), named):
+            chosen = [samples[index] for index in members]
+            own, named = _Totals(packed_tokens=self._packing.tokens(chosen)), self._packing.named(chosen)
+            with explained_shortage(self.model.device, own.packed_tokens, named):
                 logprobs_T, entropy_T = self._logprobs(chosen)
-            own.packed_tokens = self._packing.tokens(chosen)
             device = logprobs_T.device
             rollout_T = torch.cat([torch.from_numpy(sample.rollout_logprobs) for sample in chosen]).to(device)
             old_T = logprobs_T.detach() if old is None else torch.cat([old[index] for index in members]).to(device)

@@ -66,7 +66,7 @@ def run_passes(
     lanes, so the same number of lanes gives the same bits. An error of a pass is raised when the other lanes have ended.
     """
     if lanes == 1 or len(packs) < 2:
-        return [one_pass(pack, _add_gradient) for pack in packs]
+        return [one_pass(pack, torch.Tensor.backward) for pack in packs]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     shares = _shares(lengths, lanes)
     sums = [_LaneSum(trained) for _ in shares]
@@ -101,10 +101,6 @@ class _LaneSum:
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
-
-
-def _add_gradient(loss: torch.Tensor) -> None:
-    loss.backward()
 
 
 def _shares(lengths: Sequence[int], lanes: int) -> list[list[int]]:
