@@ -33,6 +33,7 @@ from rlcs.run_identity import RunIdentity
 from rlcs.samplers import SAMPLERS, Sampler
 from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
+from rollout.memory import share_one_heap
 from sft.checkpoint import resolve_model, sound_checkpoint
 from sft.optimizers import require_optimizer
 from sft.policy import trained_policy
@@ -48,6 +49,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     data or settings that are not those of the run resumed, Stopped when a signal ended it (docs/exactness.md).
     """
     console = console or Console()
+    share_one_heap()
     if config.threads:
         torch.set_num_threads(config.threads)
     require_optimizer(config.optimizer)

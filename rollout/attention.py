@@ -12,8 +12,10 @@ same loaded model also serves padded batches and cached decoding.
 Axis suffixes: S sequences (segments) of a pack, R those of them that continue a shared prompt.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -21,6 +23,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 VARLEN = "varlen_flash_sdpa"
+# Pairs of query and key that take as long as one more call, forwards and backwards, on a CPU (docs/speed.md).
+_CALL = 16_384
 
 
 @dataclass(frozen=True)
@@ -37,38 +41,80 @@ class SharedPrompts:
 
     def __post_init__(self) -> None:
         starts, lengths = self.cu_seqlens[:-1].long(), (self.cu_seqlens[1:] - self.cu_seqlens[:-1]).long()
-        response = self.prompt_of_S >= 0
-        alone, prompt_R = (~response).nonzero().squeeze(1), self.prompt_of_S[response]
-        longest_own, longest_prompt = int(lengths[response].max()), int(lengths[prompt_R].max())
-        own_rows, own_inside = _padded_rows(starts[response], lengths[response], longest_own)
-        prompt_rows, prompt_inside = _padded_rows(starts[prompt_R], lengths[prompt_R], longest_prompt)
-        causal = torch.ones(longest_own, longest_own, dtype=torch.bool, device=starts.device).tril()
-        seen = torch.cat([prompt_inside[:, None].expand(-1, longest_own, -1), causal.expand(len(prompt_R), -1, -1)], dim=2)
-        longest_alone = int(lengths[alone].max())
-        alone_rows, alone_inside = _padded_rows(starts[alone], lengths[alone], longest_alone)
         # Worked out once for all layers: what depends on the data makes the CPU wait for a GPU.
-        layout = {
-            "_alone": (alone_rows.flatten(), alone_inside.flatten().nonzero().squeeze(1), longest_alone),
-            "_own": (own_rows, own_inside.flatten().nonzero().squeeze(1)),
-            "_keys": torch.cat([prompt_rows, own_rows], dim=1),
-            "_seen": seen[:, None],
-            "_places": torch.cat([alone_rows[alone_inside], own_rows[own_inside]]),
-        }
-        for name, value in layout.items():
-            object.__setattr__(self, name, value)
+        batches = [
+            _Batch.of(starts, lengths, torch.tensor(members, device=starts.device), self.prompt_of_S)
+            for members in padded_batches(lengths.tolist(), self.prompt_of_S.tolist())
+        ]
+        object.__setattr__(self, "_batches", batches)
+        object.__setattr__(self, "_places", torch.cat([batch.rows.flatten().index_select(0, batch.real) for batch in batches]))
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float) -> torch.Tensor:
         """[T, heads, head_dim] each -> [T, heads, head_dim]."""
-        (alone_rows, alone_real, longest), (own_rows, own_real) = self._alone, self._own  # type: ignore[attr-defined]
-        keys, seen, places = self._keys, self._seen, self._places  # type: ignore[attr-defined]
-        # Right-padded. Under a causal mask no real query sees a pad key, so no mask is needed.
-        lone = (x.index_select(0, alone_rows) for x in (query, key, value))
-        out_alone = _equal_length_attention(*lone, length=longest, scale=scale, causal=True).index_select(0, alone_real)
-        q = query.index_select(0, own_rows.flatten()).unflatten(0, own_rows.shape).transpose(1, 2)
+        out = [batch.attend(query, key, value, scale) for batch in self._batches]  # type: ignore[attr-defined]
+        return torch.empty_like(query).index_copy(0, self._places, torch.cat(out))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """B sequences of a pack that attend in one call, padded on the right: `rows` int64 [B, L] are their rows in the pack,
+    `real` the places in B x L that are no padding. `keys` int64 [B, P + L] are the rows they see, their prompts' first, and
+    `seen` bool [B, 1, L, P + L] which of these; None where they have no shared prompts.
+    """
+
+    rows: torch.Tensor
+    real: torch.Tensor
+    keys: torch.Tensor | None
+    seen: torch.Tensor | None
+
+    @classmethod
+    def of(cls, starts: torch.Tensor, lengths: torch.Tensor, members: torch.Tensor, prompt_of_S: torch.Tensor) -> "_Batch":
+        longest = int(lengths[members].max())
+        rows, inside = _padded_rows(starts[members], lengths[members], longest)
+        real, prompt_B = inside.flatten().nonzero().squeeze(1), prompt_of_S[members]
+        if int(prompt_B[0]) < 0:
+            return cls(rows, real, None, None)
+        prompt_rows, prompt_inside = _padded_rows(starts[prompt_B], lengths[prompt_B], int(lengths[prompt_B].max()))
+        causal = torch.ones(longest, longest, dtype=torch.bool, device=starts.device).tril()
+        seen = torch.cat([prompt_inside[:, None].expand(-1, longest, -1), causal.expand(len(members), -1, -1)], dim=2)
+        return cls(rows, real, torch.cat([prompt_rows, rows], dim=1), seen[:, None])
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+        """[T, heads, head_dim] each -> [real places, heads, head_dim]."""
+        keys = self.rows if self.keys is None else self.keys
+        q = query.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape).transpose(1, 2)
         k, v = (x.index_select(0, keys.flatten()).unflatten(0, keys.shape).transpose(1, 2) for x in (key, value))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
-        out_own = out.transpose(1, 2).flatten(0, 1).index_select(0, own_real)
-        return torch.empty_like(query).index_copy(0, places, torch.cat([out_alone, out_own]))
+        # Without prompts a causal mask is enough: no real query then sees a pad key.
+        causal, gqa = self.seen is None, q.shape[1] != k.shape[1]
+        out = F.scaled_dot_product_attention(q, k, v, self.seen, is_causal=causal, scale=scale, enable_gqa=gqa)
+        return out.transpose(1, 2).flatten(0, 1).index_select(0, self.real)
+
+
+def padded_batches(lengths_S: Sequence[int], prompt_of_S: Sequence[int]) -> list[list[int]]:
+    """Which sequences attend in one call, padded to the longest of them: those that stand by themselves, and responses to
+    shared prompts, each cut by length where that saves more pairs of query and key than a call costs.
+    """
+    lengths, prompt_of = np.asarray(lengths_S), np.asarray(prompt_of_S)
+    prompts = np.where(prompt_of >= 0, lengths[prompt_of], 0)
+    kinds = (np.flatnonzero(prompt_of < 0), np.flatnonzero(prompt_of >= 0))
+    return [
+        batch.tolist() for kind in kinds for batch in _cut(kind[np.argsort(lengths[kind], kind="stable")], lengths, prompts)
+    ]
+
+
+def _cut(rising: np.ndarray, lengths: np.ndarray, prompts: np.ndarray) -> list[np.ndarray]:
+    """Sequences of rising length in as many parts as pay."""
+    count, own, seen = len(rising), lengths[rising], prompts[rising]
+    if count < 2:
+        return [rising][:count]
+    shorter, longer = np.maximum.accumulate(seen), np.maximum.accumulate(seen[::-1])[::-1]
+    whole = count * own[-1] * (own[-1] + longer[0])
+    first = np.arange(1, count)
+    parts = first * own[:-1] * (own[:-1] + shorter[:-1]) + (count - first) * own[-1] * (own[-1] + longer[1:])
+    best = int(parts.argmin())
+    if whole - parts[best] <= _CALL:
+        return [rising]
+    return [*_cut(rising[: best + 1], lengths, prompts), *_cut(rising[best + 1 :], lengths, prompts)]
 
 
 def _padded_rows(starts: torch.Tensor, lengths: torch.Tensor, longest: int) -> tuple[torch.Tensor, torch.Tensor]:

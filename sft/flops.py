@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from rollout.attention import padded_batches
 from rollout.forward import PackedInputs
 
 
@@ -51,17 +52,15 @@ class PackWork:
 
 
 def padded_pairs(packed: PackedInputs) -> int:
-    """Pairs of query and key that `rollout.attention` computes for the pack, padding included: sequences are padded to the
-    longest of their kind, responses and shared prompts each.
-    """
+    """Pairs of query and key that `rollout.attention` computes for the pack, padding included."""
     lengths_S, prompt_S = _lengths(packed)
-    response = prompt_S > 0
-    alone, own = lengths_S[~response], lengths_S[response]
+    if packed.prompt_of_S is None:
+        longest = int(lengths_S.max())
+        return len(lengths_S) * longest * (longest + 1) // 2
     found = 0
-    if len(alone):
-        found += len(alone) * int(alone.max()) * (int(alone.max()) + 1) // 2
-    if len(own):
-        found += len(own) * int(own.max()) * (int(own.max()) + int(prompt_S.max()))
+    for members in padded_batches(lengths_S.tolist(), packed.prompt_of_S.tolist()):
+        own, prompt = int(lengths_S[members].max()), int(prompt_S[members].max())
+        found += len(members) * (own * (own + prompt) if prompt else own * (own + 1) // 2)
     return found
 
 

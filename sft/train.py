@@ -17,7 +17,7 @@ from rich.progress import track
 from transformers import PreTrainedModel
 
 from rollout.chat import ChatRenderer
-from rollout.memory import peak_memory_mb
+from rollout.memory import peak_memory_mb, share_one_heap
 from sft.checkpoint import load_training_state, save_checkpoint, sound_checkpoint
 from sft.config import SftConfig
 from sft.data import DataError, Example, LoadedExamples, lines_of, load_examples
@@ -54,6 +54,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     FloatingPointError when training diverges, Stopped when a signal ended it (docs/exactness.md).
     """
     console = console or Console()
+    share_one_heap()
     if config.threads:
         torch.set_num_threads(config.threads)
     require_optimizer(config.optimizer)
