@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from collapse_summary import plot, summarise
@@ -107,13 +108,22 @@ def after_the_alarm(seed: int, arm: str, options: argparse.Namespace) -> dict[st
     looks = {name: {row["updates"] for row in rows(run, "guard.jsonl")} for name, run in runs.items()}
     if not alarms or not (shared := sorted(look for look in looks["warn"] & looks[arm] if look > alarms[0])):
         return {}
-    rates = {}
+    rates: dict[str, dict[str, list[float]]] = {}
     for name, run in runs.items():
         tables = [pq.read_table(run / f"audit/step={look:06d}.parquet", columns=["id", "domain", "correct"]) for look in shared]
-        rates[name] = pa.concat_tables(tables).to_pandas().astype({"correct": float}).groupby(["domain", "id"]).correct.mean()
+        table = pa.concat_tables(tables)
+        numbers = table.set_column(2, "correct", table["correct"].cast(pa.float64()))
+        each = (
+            numbers.group_by(["domain", "id"])
+            .aggregate([("correct", "mean")])
+            .sort_by([("domain", "ascending"), ("id", "ascending")])
+        )
+        rates[name] = {}
+        for row in each.to_pylist():
+            rates[name].setdefault(row["domain"], []).append(row["correct_mean"])
     found = {}
-    for domain in rates["warn"].index.unique("domain"):
-        change = paired_change(rates["warn"][domain].to_numpy(), rates[arm][domain].to_numpy())
+    for domain, before in rates["warn"].items():
+        change = paired_change(np.array(before), np.array(rates[arm][domain]))
         found[domain] = [round(100 * value, 1) for value in (change.mean, change.low, change.high)]
     return found
 
