@@ -9,7 +9,7 @@ Sequences are laid side by side as [1, heads, T, head_dim]; each attends to itse
 with others (`SharedPrompts`) to that prompt as well. Without sequence lengths the call is transformers' ordinary SDPA, so the
 same loaded model also serves padded batches and cached decoding.
 
-Axis suffixes: S sequences (segments) of a pack, B those of them that attend in one call, padded to L tokens after prompts of up to P.
+Axis suffixes: S sequences (segments) of a pack; B of them attend in one call, padded to L tokens, after prompts padded to P.
 """
 
 from collections.abc import Sequence
