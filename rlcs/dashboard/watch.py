@@ -45,12 +45,11 @@ class Watched:
 
     def read_some(self) -> bool:
         """Takes in a little of what has not been read yet -> whether there was anything."""
-        read = self.snapshots.read_one(self.run.window)
-        read = self.rollouts.read_some() or read
-        if not read and self.problem_file.stale:
+        if self.problem_file.stale:  # first: the first rollout that is opened wants its question, media and boxes
             self.problem_file.read()
             return True
-        return read
+        read = self.snapshots.read_one(self.run.window)
+        return self.rollouts.read_some() or read
 
     @property
     def pending(self) -> int:

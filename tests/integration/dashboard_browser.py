@@ -1,10 +1,13 @@
 """The dashboard as its readers have it: `rlcs dashboard` in a process of its own, its page in a headless Chromium."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +68,9 @@ def export(run: Path, file: Path) -> Path:
 
 @contextmanager
 def served(*runs: Path) -> Iterator[str]:
-    """`rlcs dashboard RUNS` at a free port -> its address."""
+    """`rlcs dashboard RUNS` at a free port -> its address, once it has read all that the runs have written: on a busy machine
+    the server, which lets others go first, takes longer for that than a browser for its first page.
+    """
     command = [sys.executable, "-m", "rlcs.cli", "dashboard", *map(str, runs), "--port", "0", "--no-open"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -74,6 +79,7 @@ def served(*runs: Path) -> Iterator[str]:
         for line in process.stdout:
             said.append(line)
             if found := re.search(r"http://127\.0\.0\.1:\d+", "".join(said)):
+                _wait_until_read(f"{found[0]}/api/runs")
                 yield f"{found[0]}/"
                 break
         else:
@@ -81,6 +87,21 @@ def served(*runs: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+def _wait_until_read(address: str) -> None:
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while True:
+        runs = json.loads(urllib.request.urlopen(address, timeout=PATIENCE_MS / 1000).read())["runs"]
+        if all(
+            run["indexed"]["files"] == run["indexed"]["total"] > 0
+            and run["snapshots"]["ready"] == run["snapshots"]["total"]
+            and run["has"]["media"]
+            for run in runs
+        ):
+            return
+        assert time.monotonic() < until, f"not read in a minute: {runs}"
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -151,7 +151,9 @@ export async function showProblems({ body, run, query: first, parts: firstParts,
     if (!parts.length || !rows.children.length) await refreshList(live);
     if (parts.length)
       detailPage = await showProblem({ body: detail, run, index: parts[0], signal, back: href("problems", query) });
-    if (!signal.aborted) document.documentElement.dataset.drawn = `problems ${parts.join("/")}`.trim();
+    // Where the reader has gone on meanwhile, that update says when it is drawn.
+    if (!signal.aborted && query === next && parts === nextParts)
+      document.documentElement.dataset.drawn = `problems ${parts.join("/")}`.trim();
   }
   const turn = (by) => {
     const offset = Number(query.offset ?? 0) + by * LIMIT;

@@ -243,7 +243,9 @@ export async function showRollouts({ body, run, query: first, parts: firstParts,
         return open(`${found.rows[0].step}/${found.rows[0].row}`);
     }
     await showDetail();
-    if (!signal.aborted) document.documentElement.dataset.drawn = `rollouts ${parts.join("/")}`.trim();
+    // Where the reader has gone on meanwhile, that update says when it is drawn.
+    if (!signal.aborted && query === next && parts === nextParts)
+      document.documentElement.dataset.drawn = `rollouts ${parts.join("/")}`.trim();
   }
   const step = (by) => {
     const key = neighbour(rows, parts.join("/"), by);
