@@ -1,10 +1,18 @@
-"""One heap for all threads, counted by glibc's own account of its heaps."""
+"""How much memory is said to be held; one heap for all threads, counted by glibc's own account of its heaps."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+PEAK = """
+from rollout.memory import peak_memory_mb
+
+before = peak_memory_mb()
+held = bytearray(b"1") * (300 << 20)
+print(before, peak_memory_mb())
+"""
 
 COUNT = """
 import ctypes, sys, threading
@@ -36,6 +44,14 @@ for thread in threads:
 ready.wait()
 print(heaps() - before)
 """
+
+
+def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it() -> None:
+    held = bytearray(b"1") * (1 << 30)
+    said = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True).stdout
+    before, after = map(float, said.split())
+    assert before < len(held) / 2**20
+    assert after >= before + 290
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's heaps")
