@@ -408,11 +408,22 @@ def _say(text: str) -> None:
     Console().print(escape(text), highlight=False, soft_wrap=True)
 
 
+def _wait_briefly() -> None:
+    """Threads that have done their part of an operation look for the next one for some tenth of a millisecond and then sleep.
+    By OpenMP's default they look a hundred times as long, and a process beside ours that wants the core then brings decoding
+    to a tenth of its speed (docs/speed.md). GNU OpenMP reads it when PyTorch is loaded; whoever has set it, or a policy, is
+    left alone.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def main() -> None:
     """The console script. Bad input ends in one clear message and exit status 2, a signal in 128 + its number; neither in a
     traceback.
     """
     _quiet_torchao()
+    _wait_briefly()
     try:
         app()
     except Stopped as stop:

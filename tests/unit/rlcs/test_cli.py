@@ -1,6 +1,8 @@
 """The command line: what it prints, what it refuses, with which exit status."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +105,16 @@ def test_help_does_not_wait_for_torch(verb: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP")
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, 3000), ({"GOMP_SPINCOUNT": "70"}, 70), ({"OMP_WAIT_POLICY": "passive"}, 0)], ids=str
+)
+def test_threads_sleep_early_unless_told_otherwise(given: dict[str, str], spins: int) -> None:
+    """By the word of the library itself, as PyTorch loads it."""
+    program = "import sys, rlcs.cli\nsys.argv = ['rlcs', '--help']\ntry: rlcs.cli.main()\nexcept SystemExit: import torch"
+    left = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment = left | given | {"OMP_DISPLAY_ENV": "verbose"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)) == {str(spins)}
