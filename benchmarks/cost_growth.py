@@ -66,6 +66,7 @@ def measure(case: Case, threads: int) -> dict[str, float]:
     from rollout.attention import VARLEN
     from rollout.chat import ChatRenderer
     from rollout.engine import SamplingParams
+    from rollout.memory import peak_memory_mb
     from rollout.transformers_engine import TransformersEngine
 
     torch.set_num_threads(threads)
@@ -109,13 +110,12 @@ def measure(case: Case, threads: int) -> dict[str, float]:
         if turn:
             found["generate"] = min(found["generate"], generated - began)
             found["train"] = min(found["train"], time.process_time() - ready)
-    status = Path("/proc/self/status").read_text(encoding="ascii")
     names = ("flops", "passes", "padding_fraction", "unfilled_fraction", "packed_tokens", "trained_tokens")
     return {
         **{name: round(value, 4) for name, value in found.items()},
         "prompt_tokens": float(np.mean([len(prompt.encoded.input_ids) for prompt in prompts])),
         "parameters": float(sum(parameter.numel() for parameter in model.parameters())),
-        "peak_memory_mb": round(int(status.partition("VmHWM:")[2].split()[0]) / 1024),
+        "peak_memory_mb": round(peak_memory_mb()),
         **{name: metrics[name] for name in names},
         "gflops": round(metrics["flops"] / found["train"] / 1e9, 1),
     }

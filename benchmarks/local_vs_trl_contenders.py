@@ -51,12 +51,6 @@ def parity(text: str) -> float:
     return float(zlib.crc32(text.encode()) & 1)
 
 
-def peak_memory_mb() -> float:
-    """Most memory this process has had resident. `ru_maxrss` would count its parent's as well."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
 def rows_of(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
@@ -202,6 +196,8 @@ TRL_COMMON = {
 def run_trl(spec: Spec) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, TrainerCallback
+
+    from rollout.memory import peak_memory_mb
 
     torch.set_num_threads(spec.threads)
     options = dict(spec.trl)

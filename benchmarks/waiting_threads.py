@@ -2,10 +2,10 @@
 
     python benchmarks/waiting_threads.py [--spins default 300 1000 3000 30000] [--rounds 3] [--repeats 5]
 
-The embedded model answers 16 text prompts, 8 responses of 40 tokens each, on all cores. GOMP_SPINCOUNT, which GNU OpenMP reads
-when PyTorch is loaded, takes each value in turn, each time in a process of its own; "alone", then "beside" one process that
-keeps a core busy. Seconds are medians over all repeats of all rounds; the first two of a process are left out. Writes
-benchmarks/results/waiting_threads.json; `rlcs.cli` sets what was found best.
+The embedded model answers 16 arithmetic problems, as text and as pictures, 8 responses of up to 40 tokens each, on all cores.
+GOMP_SPINCOUNT, which GNU OpenMP reads when PyTorch is loaded, takes each value in turn, each time in a process of its own;
+"alone", then "beside" one process that keeps a core busy. Seconds are medians over all repeats of all rounds; the first two of
+a process are left out. Writes benchmarks/results/waiting_threads.json; `rlcs.cli` sets what was found best.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def decode(repeats: int) -> None:
     renderer = ChatRenderer(processor)
     with tempfile.TemporaryDirectory() as folder:
         write_tasks(Path(folder) / "data", train=PROMPTS, heldout=1, sft=1, sft_heldout=1, seed=0)
-        problems = [p for p in load_problems(Path(folder) / "data" / "train.jsonl") if p.domain == "math"][:PROMPTS]
+        problems = [p for p in load_problems(Path(folder) / "data" / "train.jsonl") if p.domain == "math"]
         prompts = [renderer.prompt(p.messages, root=p.root, thinking=True, id=p.id) for p in problems]
     engine, generator = TransformersEngine(model, renderer), torch.Generator().manual_seed(0)
     found = []

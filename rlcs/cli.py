@@ -411,8 +411,7 @@ def _say(text: str) -> None:
 def _wait_briefly() -> None:
     """Threads that have done their part of an operation look for the next one for some tenth of a millisecond and then sleep.
     By OpenMP's default they look a hundred times as long, and a process beside ours that wants the core then slows decoding
-    several times (docs/speed.md). GNU OpenMP reads it when PyTorch is loaded; whoever has set it, or a policy, is
-    left alone.
+    several times (docs/speed.md). GNU OpenMP reads it when PyTorch is loaded; whoever has set it, or a policy, is left alone.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")

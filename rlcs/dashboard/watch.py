@@ -45,10 +45,10 @@ class Watched:
 
     def read_some(self) -> bool:
         """Takes in a little of what has not been read yet -> whether there was anything."""
-        if self.problem_file.stale:  # first: the first rollout that is opened wants its question, media and boxes
+        read = self.problem_file.stale  # first: the first rollout that is opened wants its question, media and boxes
+        if read:
             self.problem_file.read()
-            return True
-        read = self.snapshots.read_one(self.run.window)
+        read = self.snapshots.read_one(self.run.window) or read
         return self.rollouts.read_some() or read
 
     @property

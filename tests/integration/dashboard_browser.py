@@ -1,18 +1,17 @@
 """The dashboard as its readers have it: `rlcs dashboard` in a process of its own, its page in a headless Chromium."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 from rich.console import Console
 
@@ -92,7 +91,7 @@ def served(*runs: Path) -> Iterator[str]:
 def _wait_until_read(address: str) -> None:
     until = time.monotonic() + PATIENCE_MS / 1000
     while True:
-        runs = json.loads(urllib.request.urlopen(address, timeout=PATIENCE_MS / 1000).read())["runs"]
+        runs = httpx.get(address, timeout=PATIENCE_MS / 1000).json()["runs"]
         if all(
             run["indexed"]["files"] == run["indexed"]["total"] > 0
             and run["snapshots"]["ready"] == run["snapshots"]["total"]

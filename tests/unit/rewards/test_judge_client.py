@@ -104,16 +104,16 @@ def test_hanging_or_dripping_server_costs_no_more_than_the_time_limit(answer: An
     with JudgeServer(lambda body, n: answer) as server:
         began = time.monotonic()
         with pytest.raises(Abstain, match="judge-timeout"):
-            complete(endpoint(server.url), BODY, Limits(timeout_s=0.3, deadline_s=60.0, retries=0))
-        assert time.monotonic() - began < 30  # the limit and not the deadline ended it
+            complete(endpoint(server.url), BODY, Limits(timeout_s=0.3, deadline_s=5.0, retries=0))
+        assert time.monotonic() - began < 3.0
 
 
 def test_deadline_ends_the_tries_of_a_hanging_server() -> None:
     with JudgeServer(lambda body, n: Answer(hang=True)) as server:
         began = time.monotonic()
         with pytest.raises(Abstain, match="judge-timeout"):
-            complete(endpoint(server.url), BODY, Limits(timeout_s=60.0, deadline_s=0.5, retries=20))
-        assert time.monotonic() - began < 30  # the deadline and not the limit ended it
+            complete(endpoint(server.url), BODY, Limits(timeout_s=30.0, deadline_s=0.5, retries=20))
+        assert time.monotonic() - began < 3.0
 
 
 def test_pauses_double_have_seeded_jitter_and_a_cap() -> None:
