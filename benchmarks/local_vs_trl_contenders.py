@@ -17,6 +17,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,18 @@ METRICS = {
 """What of a run's metrics is reported, and under which name."""
 
 
+class WithoutPandas(PathFinder):
+    """Finds all but pandas, which TRL brings (through datasets) and `pip install rlcs` does not: pyarrow imports it where it
+    finds it.
+    """
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
+        return None if fullname == "pandas" else super().find_spec(fullname, path, target)
+
+
 def run_rlcs(spec: Spec) -> dict[str, Any]:
+    sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPandas
     rows, cpu_seconds = with_cpu_seconds(rlcs_rl if spec.kind == "rl" else rlcs_sft, spec)
     seconds = [b["time"] - a["time"] for a, b in itertools.pairwise(rows)]
     steps = rows[1:]

@@ -91,16 +91,22 @@ class _LaneSum:
         self._gradients: list[torch.Tensor | None] = [None] * len(parameters)
 
     def add(self, loss: torch.Tensor) -> None:
-        found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        # Not in place: what autograd returns may be one tensor for two parameters, or a view.
-        self._gradients = [
-            new if old is None else old if new is None else old + new for old, new in zip(self._gradients, found, strict=True)
-        ]
+        for index, found in enumerate(torch.autograd.grad(loss, self._parameters, allow_unused=True)):
+            if found is None:
+                continue
+            if (
+                own := self._gradients[index]
+            ) is None:  # a copy: what autograd returns may be one tensor for two parameters, or a view
+                self._gradients[index] = found.clone(memory_format=torch.contiguous_format)
+            else:
+                own.add_(found)
 
     def add_to_parameters(self) -> None:
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            if gradient is not None:
-                parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+        """Hands the gradients over: the sum is empty afterwards."""
+        for index, parameter in enumerate(self._parameters):
+            own, self._gradients[index] = self._gradients[index], None
+            if own is not None:
+                parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)
 
 
 def _shares(lengths: Sequence[int], lanes: int) -> list[list[int]]:
