@@ -45,9 +45,9 @@ class View:
 
 def _head(seen: Mapping[str, Any], now: float, ascii_only: bool) -> Iterator[RenderableType]:
     run, totals = seen["run"], seen["totals"]
+    # A line of its own: what follows a long path would be broken anywhere.
+    yield Text(printable(run["path"], 200, ascii_only=ascii_only), "bold")
     line = Text()
-    line.append(printable(run["path"], 200, ascii_only=ascii_only), "bold")
-    line.append("  ")
     line.append(run["status"], _STATUS.get(run["status"], ""))
     if run["step"] is not None:
         line.append(f"  step {run['step'] + 1}" + (f" of {run['steps']}" if run["steps"] else ""))

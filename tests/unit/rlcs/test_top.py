@@ -158,10 +158,11 @@ def test_a_terminal_without_unicode_gets_none(tmp_path: Path) -> None:
     assert b"n? / ?..." in raw.getvalue()
 
 
-def test_without_a_terminal_it_is_printed_once(tmp_path: Path) -> None:
-    run_of(tmp_path / "run", 2)
+@pytest.mark.parametrize("name", ["run", *("r" * length for length in range(20, 60, 7))])
+def test_without_a_terminal_it_is_printed_once_and_no_path_breaks_its_lines(tmp_path: Path, name: str) -> None:
+    run_of(tmp_path / name, 2)
     console = Console(file=io.StringIO(), width=100)
-    run_top(tmp_path / "run", console=console)
+    run_top(tmp_path / name, console=console)
     assert console.file.getvalue().count("step 2 of 40") == 1  # type: ignore[attr-defined]
     with pytest.raises(FileNotFoundError, match="expected a run directory"):
         run_top(tmp_path / "none", console=console)
