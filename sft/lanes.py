@@ -92,19 +92,15 @@ class _LaneSum:
 
     def add(self, loss: torch.Tensor) -> None:
         for index, found in enumerate(torch.autograd.grad(loss, self._parameters, allow_unused=True)):
-            if found is None:
-                continue
-            if (
-                own := self._gradients[index]
-            ) is None:  # a copy: what autograd returns may be one tensor for two parameters, or a view
-                self._gradients[index] = found.clone(memory_format=torch.contiguous_format)
-            else:
+            own = self._gradients[index]
+            if own is not None and found is not None:
                 own.add_(found)
+            elif found is not None:  # a copy: what autograd returns may be one tensor for two parameters, or a view
+                self._gradients[index] = found.clone(memory_format=torch.contiguous_format)
 
     def add_to_parameters(self) -> None:
-        """Hands the gradients over: the sum is empty afterwards."""
-        for index, parameter in enumerate(self._parameters):
-            own, self._gradients[index] = self._gradients[index], None
+        """A parameter without a gradient takes over the sum itself, so no more is to be added to it afterwards."""
+        for parameter, own in zip(self._parameters, self._gradients, strict=True):
             if own is not None:
                 parameter.grad = own if parameter.grad is None else parameter.grad.add_(own)
 
