@@ -32,15 +32,15 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets")
 
 SMALL = {"kind": "rl", "model": "assets/nano", "batch": 16, "group": 8, "tokens": 40, "budget": 1024, "steps": 4}
 LARGER = {"model": "runs/reasoning_gym/smollm2", "budget": 512}
+# Groups of 8 with responses of 16 tokens: benchmarks/reasoning_gym/rl.yaml, with fewer groups.
+RL_LARGER = {**SMALL, **LARGER, "batch": 4, "tokens": 16, "steps": 3, "source": "runs/reasoning_gym/data/problems.jsonl"}
 WORKLOADS: dict[str, dict[str, Any]] = {
     # 40 tokens is what a response of the quickstart has on average.
     "rl nano text": {**SMALL, "source": "text"},
     "rl nano pictures": {**SMALL, "source": "pictures"},
-    # Groups of 8 with responses of 16 tokens: benchmarks/reasoning_gym/rl.yaml, with fewer groups.
-    "rl smollm2": {
-        **{**SMALL, **LARGER, "batch": 4, "tokens": 16, "steps": 3},
-        "source": "runs/reasoning_gym/data/problems.jsonl",
-    },
+    "rl smollm2": RL_LARGER,
+    # What memory costs in speed; TRL as it is fastest.
+    "rl smollm2 recomputed": {**RL_LARGER, "ours": {"gradient_checkpointing": True}},
     "sft nano text": {**SMALL, "kind": "sft", "batch": 32, "steps": 16, "source": "text"},
     "sft nano pictures": {**SMALL, "kind": "sft", "batch": 32, "steps": 16, "source": "pictures"},
     "sft smollm2": {**SMALL, **LARGER, "kind": "sft", "batch": 12, "steps": 4, "source": "runs/reasoning_gym/data/sft.jsonl"},
@@ -50,6 +50,7 @@ TRL: dict[str, dict[str, Any]] = {
     "rl nano text": {"micro": 32, "attention": "eager"},
     "rl nano pictures": {"micro": 32},
     "rl smollm2": {"micro": 8},
+    "rl smollm2 recomputed": {"micro": 8},
 }
 """TRL's fastest settings for a workload, over those common to all (`TRL_COMMON`)."""
 

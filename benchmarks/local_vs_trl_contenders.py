@@ -43,6 +43,8 @@ class Spec:
     group: int = 8
     tokens: int = 64
     budget: int = 1024
+    ours: dict[str, Any] = field(default_factory=dict)
+    """Settings of ours that a workload changes."""
     trl: dict[str, Any] = field(default_factory=dict)
     """TRL's settings that a workload or a search changes."""
 
@@ -91,6 +93,7 @@ class WithoutPandas(PathFinder):
 
 
 def run_rlcs(spec: Spec) -> dict[str, Any]:
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # as the command has it; OpenMP is left as TRL has it
     sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPandas
     rows, cpu_seconds = with_cpu_seconds(rlcs_rl if spec.kind == "rl" else rlcs_sft, spec)
     seconds = [b["time"] - a["time"] for a, b in itertools.pairwise(rows)]
@@ -110,6 +113,7 @@ def rlcs_settings(spec: Spec) -> dict[str, Any]:
         "lr": 1e-5,
         "warmup_steps": 0,
         "loggers": [],
+        **spec.ours,
     }
 
 

@@ -3,7 +3,6 @@
 Modules are imported by the verb that needs them, so that `rlcs --help` and `rlcs score` do not wait for torch.
 """
 
-import logging
 import os
 import sys
 from contextlib import nullcontext
@@ -13,8 +12,10 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperGroup
 
+from rlcs.cli_common import ConfigFile, DryRun, Overrides, hide_loading_bars, say
+from rlcs.grade_cli import grade
+from rlcs.process import prepare_process
 from sft.stop import Stopped, stopping_at_once
 
 app = typer.Typer(
@@ -25,11 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; configs/ holds those we ship")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings to change, dotted keys")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved configuration and the plan, and stop")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")]
-GradeResume = Annotated[bool, typer.Option("--resume", help="go on where a grading of the same settings was stopped")]
 
 ResponseStyle = Annotated[Literal["box", "answer"], typer.Option(help="response format: GLM-4.5V's or GLM-4.1V's")]
 Plugins = Annotated[list[str] | None, typer.Option(help="module that registers verifiers of your own; repeat for several")]
@@ -55,9 +52,9 @@ def sft(config: ConfigFile, overrides: Overrides = None, resume: Resume = False,
     else:
         from sft.train import run_sft
 
-    _hide_loading_bars()
+    hide_loading_bars()
     with stopping_at_once() if settings.engine == "local" else nullcontext():
-        _say(f"final checkpoint: {run_sft(settings, resume=resume)}")
+        say(f"final checkpoint: {run_sft(settings, resume=resume)}")
 
 
 @app.command()
@@ -80,9 +77,9 @@ def rl(config: ConfigFile, overrides: Overrides = None, resume: Resume = False, 
     else:
         from rlcs.rl import run_rl
 
-    _hide_loading_bars()
+    hide_loading_bars()
     with stopping_at_once() if settings.engine == "local" else nullcontext():
-        _say(f"final checkpoint: {run_rl(settings, resume=resume)}")
+        say(f"final checkpoint: {run_rl(settings, resume=resume)}")
 
 
 @app.command()
@@ -96,7 +93,7 @@ def export(
     """The policy of a run's last checkpoint as a Hugging Face directory (docs/verl.md)."""
     from rlcs.verl.export import export_run
 
-    _say(f"written: {export_run(run, out, dtype=dtype)}")
+    say(f"written: {export_run(run, out, dtype=dtype)}")
 
 
 @app.command()
@@ -110,8 +107,8 @@ def serve(
     """Serve a policy's vLLM to a run elsewhere, which sets vllm.server (docs/rollout.md)."""
     from rlcs.serve import run_serve
 
-    _hide_loading_bars()
-    run_serve(source, overrides or [], host=host, port=port, share=share, ready=lambda at: _say(f"serving {source} at {at}"))
+    hide_loading_bars()
+    run_serve(source, overrides or [], host=host, port=port, share=share, ready=lambda at: say(f"serving {source} at {at}"))
 
 
 @app.command()
@@ -133,12 +130,12 @@ def dashboard(
         from rlcs.dashboard.runs import named_runs
         from rlcs.dashboard.watch import Watch
 
-        _say(f"written: {export_page(Watch(named_runs(runs), media=tuple(media or ())), export)}")
+        say(f"written: {export_page(Watch(named_runs(runs), media=tuple(media or ())), export)}")
         return
     from rlcs.dashboard.serve import serve_dashboard
 
     def ready(address: str) -> None:
-        _say(f"dashboard at {address} (Ctrl-C ends it)")
+        say(f"dashboard at {address} (Ctrl-C ends it)")
 
     serve_dashboard(runs, port=port, open_browser=not no_open, ready=ready, media=media or ())
 
@@ -173,7 +170,7 @@ def evaluate(
 
         print_plan(Console(), settings, eval_plan(settings))
         return
-    _hide_loading_bars()
+    hide_loading_bars()
     if think_budget is not None:
         from rlcs.budget_eval import parse_budgets, run_budget_eval
 
@@ -182,73 +179,12 @@ def evaluate(
         from rlcs.evaluate import run_eval
 
         run_eval(settings)
-    _say(f"written: {settings.out}")
+    say(f"written: {settings.out}")
 
 
-class _RunByDefault(TyperGroup):
-    """A group of commands in which `run` need not be named."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        named = args and args[0] in {*self.commands, "--help"}
-        return super().parse_args(ctx, args if named or not args else ["run", *args])
-
-
-grade = typer.Typer(cls=_RunByDefault, no_args_is_help=True)
 app.add_typer(
     grade, name="grade", help="pass rate of every problem of a file under a checkpoint: rlcs grade CONFIG (docs/grade.md)."
 )
-
-
-@grade.command("run")
-def grade_run(config: ConfigFile, overrides: Overrides = None, resume: GradeResume = False, dry_run: DryRun = False) -> None:
-    """pass@k of every problem of a file: writes it with pass_rate, grade and tier. `run` may be left out."""
-    from rlcs.config import load_config
-    from rlcs.grade_config import GradeConfig
-
-    settings = load_config(GradeConfig, config, overrides or [])
-    if dry_run:
-        from rlcs.grade_batches import grade_plan
-        from rlcs.plan import print_plan
-
-        print_plan(Console(), settings, grade_plan(settings))
-        return
-    from rlcs.grade import run_grade
-
-    _hide_loading_bars()
-    _say(f"written: {run_grade(settings, resume=resume)}")
-
-
-@grade.command("merge")
-def grade_merge(
-    graders: Annotated[list[Path], typer.Argument(metavar="GRADED.jsonl...", help="the same problems graded by each model")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="file to write: the lines of the first with the joint grade")],
-    weight: Annotated[list[float] | None, typer.Option(help="what an answer of each grader counts, in their order")] = None,
-    human: Annotated[Path | None, typer.Option(help="JSON Lines of id and tier: people's labels of difficulty")] = None,
-    human_weight: Annotated[float | None, typer.Option(min=0, help="answers a human label counts as (default: fitted)")] = None,
-    tiers: Annotated[str | None, typer.Option(help="names and pass rates by turns: hard,0.3,medium,0.7,easy")] = None,
-    keep_tiers: Annotated[bool, typer.Option("--keep-tiers", help="leave each problem the tier of the first file")] = False,
-) -> None:
-    """Several graders and human labels put together; how far they agree is shown (docs/grade.md)."""
-    from rlcs.grade_merge import merge_grades
-    from rlcs.grade_tables import merge_tables, summary_table
-    from rlcs.grades import DEFAULT_TIERS, Tiers
-
-    scale = Tiers.of(DEFAULT_TIERS) if tiers is None else Tiers.parse(tiers)
-    merged = merge_grades(
-        graders,
-        out,
-        tiers=scale,
-        weights=weight or (),
-        human=human,
-        human_weight=human_weight,
-        keep_tiers=keep_tiers,
-    )
-    console = Console()
-    for table in (*merge_tables(merged), summary_table(merged.lines, scale)):
-        console.print(table)
-    for warning in merged.warnings:
-        console.print(f"[yellow]warning[/]: {escape(warning)}", highlight=False, soft_wrap=True)
-    _say(f"written: {out}")
 
 
 @app.command()
@@ -262,7 +198,7 @@ def report(
     """A page with plots: what RL changed on held-out problems, and how difficulty moved."""
     from rlcs.report import write_report
 
-    _say(f"written: {write_report(out, before=before, after=after, rl_run=rl, sft_run=sft)}")
+    say(f"written: {write_report(out, before=before, after=after, rl_run=rl, sft_run=sft)}")
 
 
 @app.command()
@@ -315,7 +251,7 @@ def tasks(
         seed=seed,
     )
     for name, lines in written.items():
-        _say(f"{out / name}: {lines} lines")
+        say(f"{out / name}: {lines} lines")
 
 
 @app.command()
@@ -389,40 +325,11 @@ def _require_dashboard() -> None:
         )
 
 
-def _hide_loading_bars() -> None:
-    """transformers' bars over loading and saving would tear ours, and last a moment."""
-    from transformers.utils import logging as loading
-
-    loading.disable_progress_bar()
-
-
-def _quiet_torchao() -> None:
-    """transformers imports torchao where it is installed, which names at every start the kernels of its wheel that are for
-    other machines, and what it does that torch will not need any more.
-    """
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _say(text: str) -> None:
-    Console().print(escape(text), highlight=False, soft_wrap=True)
-
-
-def _wait_briefly() -> None:
-    """Threads that have done their part of an operation look for the next one for some tenth of a millisecond and then sleep.
-    By OpenMP's default they look a hundred times as long, and a process beside ours that wants the core then slows decoding
-    several times (docs/speed.md). GNU OpenMP reads it when PyTorch is loaded; whoever has set it, or a policy, is left alone.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-
-
 def main() -> None:
     """The console script. Bad input ends in one clear message and exit status 2, a signal in 128 + its number; neither in a
     traceback.
     """
-    _quiet_torchao()
-    _wait_briefly()
+    prepare_process()
     try:
         app()
     except Stopped as stop:

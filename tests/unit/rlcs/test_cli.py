@@ -118,3 +118,14 @@ def test_threads_sleep_early_unless_told_otherwise(given: dict[str, str], spins:
     environment = left | given | {"OMP_DISPLAY_ENV": "verbose"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)) == {str(spins)}
+
+
+@pytest.mark.parametrize(("given", "pool"), [({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc")], ids=str)
+def test_arrow_has_no_heap_of_its_own_unless_told_otherwise(given: dict[str, str], pool: str) -> None:
+    program = (
+        "import sys, rlcs.cli\nsys.argv = ['rlcs', '--help']\ntry: rlcs.cli.main()\n"
+        "except SystemExit:\n    import pyarrow\n    print(pyarrow.default_memory_pool().backend_name, file=sys.stderr)"
+    )
+    left = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=left | given)
+    assert done.stderr.split() == [pool]
