@@ -33,7 +33,7 @@ from rlcs.run_identity import RunIdentity
 from rlcs.samplers import SAMPLERS, Sampler
 from rlcs.scoring import TRAINED, ScoredRollouts, group_fates, scoring_pool
 from rollout.chat import ChatRenderer
-from rollout.memory import share_one_heap
+from rollout.memory import return_large_blocks, share_one_heap
 from sft.checkpoint import resolve_model, sound_checkpoint
 from sft.optimizers import require_optimizer
 from sft.policy import trained_policy
@@ -65,6 +65,7 @@ def run_rl(config: RlConfig, *, resume: bool = False, console: Console | None = 
     if checkpoint and (changed := identity.check(checkpoint, run)):
         warn(changed)
     model, processor = trained_policy(config, checkpoint)
+    return_large_blocks(model)
     renderer = ChatRenderer(processor)
     # While one set of weights is trained, the engine of a run that generates ahead serves the former one from its own.
     beside = config.max_staleness and config.rollout == "transformers"

@@ -13,7 +13,9 @@ Axis suffixes: S sequences (segments) of a pack; B of them attend in one call, p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +24,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rollout.kept import KeptRows, gathered
+
 VARLEN = "varlen_flash_sdpa"
 # Pairs of query and key that take as long as one more call, forwards and backwards, on a CPU (docs/speed.md).
 _CALL = 16_384
+# Rows of keys in all calls to rows of a pack from which they are gathered again: below, it takes time and frees little.
+_REPEATED = 2
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,17 @@ class SharedPrompts:
 
     A response attends to all of its prompt and causally to itself, so it computes what it would with the prompt before
     it (its position ids must go on from the prompt's).
+
+    A call has each response's own copy of its prompt's keys and values, and padding. With `gather_again` the backward pass
+    makes these copies anew from the pack's rows instead of keeping them, where they are many. Not inside activation
+    checkpointing (`rollout.kept`).
     """
 
     cu_seqlens: torch.Tensor
     prompt_of_S: torch.Tensor
+    gather_again: bool = False
+    _batches: "list[_Batch]" = field(init=False, repr=False)
+    _places: torch.Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         starts, lengths = self.cu_seqlens[:-1].long(), (self.cu_seqlens[1:] - self.cu_seqlens[:-1]).long()
@@ -47,12 +60,44 @@ class SharedPrompts:
             for members in padded_batches(lengths.tolist(), self.prompt_of_S.tolist())
         ]
         object.__setattr__(self, "_batches", batches)
-        object.__setattr__(self, "_places", torch.cat([batch.rows.flatten().index_select(0, batch.real) for batch in batches]))
+        rows = sum((batch.rows if batch.keys is None else batch.keys).numel() for batch in batches)
+        object.__setattr__(self, "gather_again", self.gather_again and rows > _REPEATED * int(lengths.sum()))
+        firsts = np.cumsum([0, *[batch.rows.numel() for batch in batches]])
+        places = torch.cat([batch.real + first for batch, first in zip(batches, firsts.tolist(), strict=False)])
+        order = torch.cat([batch.rows.flatten().index_select(0, batch.real) for batch in batches])
+        object.__setattr__(self, "_places", torch.empty_like(places).index_copy_(0, order, places))
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float) -> torch.Tensor:
         """[T, heads, head_dim] each -> [T, heads, head_dim]."""
-        out = [batch.attend(query, key, value, scale) for batch in self._batches]  # type: ignore[attr-defined]
-        return torch.empty_like(query).index_copy(0, self._places, torch.cat(out))  # type: ignore[attr-defined]
+        kept = KeptRows() if self.gather_again else None
+        padded = [batch.attend(query, key, value, scale, kept) for batch in self._batches]
+        out: torch.Tensor = _Rows.apply(self._places, *padded)
+        if kept is not None:
+            for one, batch in zip(padded, self._batches, strict=True):
+                kept.are_rows(one, out, batch.rows)
+        return out
+
+
+class _Rows(torch.autograd.Function):
+    """[T, heads, head_dim]: the pack's rows out of padded [B, heads, L, head_dim] of each batch, at their places in all these.
+
+    PyTorch's functions would keep one more copy of the rows for their backward pass, or add up gradients row after row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, places_T: torch.Tensor, *padded: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places_T)
+        ctx.shapes = [(one.shape[0], one.shape[2]) for one in padded]
+        return torch.cat([one.transpose(1, 2).flatten(0, 1) for one in padded]).index_select(0, places_T)
+
+    @staticmethod
+    def backward(ctx: Any, grad_THD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        (places_T,) = ctx.saved_tensors
+        sizes = [count * longest for count, longest in ctx.shapes]
+        flat = grad_THD.new_zeros(sum(sizes), *grad_THD.shape[1:]).index_copy_(0, places_T, grad_THD)
+        return None, *[
+            part.unflatten(0, shape).transpose(1, 2) for part, shape in zip(flat.split(sizes), ctx.shapes, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -79,15 +124,21 @@ class _Batch:
         seen = torch.cat([prompt_inside[:, None].expand(-1, longest, -1), causal.expand(len(members), -1, -1)], dim=2)
         return cls(rows, real, torch.cat([prompt_rows, rows], dim=1), seen[:, None])
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-        """[T, heads, head_dim] each -> [real places, heads, head_dim]."""
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, kept: KeptRows | None
+    ) -> torch.Tensor:
+        """[T, heads, head_dim] each -> [B, heads, L, head_dim]. What its backward pass needs is held in `kept`."""
         keys = self.rows if self.keys is None else self.keys
-        q = query.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape).transpose(1, 2)
-        k, v = (x.index_select(0, keys.flatten()).unflatten(0, keys.shape).transpose(1, 2) for x in (key, value))
+        sources = ((query, self.rows), (key, keys), (value, keys))
+        q, k, v = (gathered(source, rows) for source, rows in sources)
         # Without prompts a causal mask is enough: no real query then sees a pad key.
         causal, gqa = self.seen is None, q.shape[1] != k.shape[1]
-        out = F.scaled_dot_product_attention(q, k, v, self.seen, is_causal=causal, scale=scale, enable_gqa=gqa)
-        return out.transpose(1, 2).flatten(0, 1).index_select(0, self.real)
+        with nullcontext() if kept is None else kept.hooks():
+            out = F.scaled_dot_product_attention(q, k, v, self.seen, is_causal=causal, scale=scale, enable_gqa=gqa)
+        if kept is not None:
+            for copy, (source, rows) in zip((q, k, v), sources, strict=True):
+                kept.are_rows(copy, source, rows)
+        return out
 
 
 def padded_batches(lengths_S: Sequence[int], prompt_of_S: Sequence[int]) -> list[list[int]]:

@@ -20,6 +20,7 @@ from transformers import (
 
 from rollout.attention import VARLEN, SharedPrompts
 from rollout.head import head_logprobs
+from rollout.in_place import embed
 
 
 class MediaLike(Protocol):
@@ -191,7 +192,7 @@ def decoder_inputs(model: PreTrainedModel, packed: PackedInputs) -> dict[str, An
     Qwen3-VL's vision tower also gives features of inner layers, which its decoder adds to the image tokens after its own first
     layers (DeepStack, arXiv 2406.04334): `deepstack_visual_embeds`, a list of [image tokens, D], and `visual_pos_masks` [1, T].
     """
-    embeds_TD = model.get_input_embeddings()(packed.input_ids)
+    embeds_TD = embed(model.get_input_embeddings(), packed.input_ids)
     if packed.media is None:
         return {"inputs_embeds": embeds_TD[None]}
     visual, rows = model.model.visual, packed.media.feature_rows
@@ -219,7 +220,10 @@ def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
     longest = int((packed.cu_seqlens[1:] - packed.cu_seqlens[:-1]).max())
     # A ready 4-D mask keeps transformers from building its own T x T one; varlen attention reads the lengths alone.
     no_mask = inputs["inputs_embeds"].new_empty((1, 1, 0, 0)) if model.config._attn_implementation == VARLEN else None
-    shared = {} if packed.prompt_of_S is None else {"shared_prompts": SharedPrompts(packed.cu_seqlens, packed.prompt_of_S)}
+    shared = {}
+    if packed.prompt_of_S is not None:
+        again = not model.is_gradient_checkpointing
+        shared["shared_prompts"] = SharedPrompts(packed.cu_seqlens, packed.prompt_of_S, gather_again=again)
     if shared and model.config._attn_implementation != VARLEN:
         raise ValueError(f"shared prompts need attention {VARLEN!r}, the model has {model.config._attn_implementation!r}")
     output = decoder(

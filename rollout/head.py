@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from rollout.in_place import in_place
+
 _CPU_TILE, _GPU_TILE = 2**22, 2**27
 _CPU_KEPT, _GPU_KEPT = 2**25, 2**27
 _LEAST_WIDTH = 128
@@ -46,6 +48,7 @@ class _TiledLogprobs(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows = len(targets_T)
         ctx.set_materialize_grads(False)
+        ctx.parameter = weight_VD if in_place(weight_VD) else None  # itself, not what comes back of what is saved
         ctx.temperature, ctx.width, ctx.kept = temperature, width, {}
         peak_T = torch.full((rows,), _LOW, device=hidden_TD.device)
         total_T, moment_T, chosen_T = (torch.zeros_like(peak_T) for _ in range(3))
@@ -77,7 +80,8 @@ class _TiledLogprobs(torch.autograd.Function):
         wants_hidden, _, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         grad_T = torch.zeros_like(normaliser_T) if grad_T is None else grad_T
         hidden_grad_TD = torch.zeros_like(hidden_TD, dtype=torch.float32) if wants_hidden else None
-        weight_grad_VD = torch.empty_like(weight_VD) if wants_weight else None
+        earlier_VD = None if ctx.parameter is None else ctx.parameter.grad
+        weight_grad_VD = (torch.empty_like(weight_VD) if earlier_VD is None else earlier_VD) if wants_weight else None
         bias_grad_V = torch.empty_like(bias_V) if wants_bias else None
         for first, weight_WD, bias_W in _tiles(weight_VD, bias_V, ctx.width):
             # With p the distribution and H its entropy: d logprob / d logit = [target] - p, dH / d logit = -p (log p + H).
@@ -103,11 +107,15 @@ class _TiledLogprobs(torch.autograd.Function):
             grad_TW = grad_TW.to(weight_VD.dtype)
             if hidden_grad_TD is not None:
                 hidden_grad_TD += grad_TW @ weight_WD
-            if weight_grad_VD is not None:
+            if weight_grad_VD is not None and earlier_VD is None:
                 torch.mm(grad_TW.t(), hidden_TD, out=weight_grad_VD[first:last])
+            elif weight_grad_VD is not None:
+                weight_grad_VD[first:last].addmm_(grad_TW.t(), hidden_TD)
             del kept, logprobs_TW, probs_TW, grad_TW
         if hidden_grad_TD is not None:
             hidden_grad_TD = hidden_grad_TD.to(hidden_TD.dtype)
+        if ctx.parameter is not None and wants_weight:
+            ctx.parameter.grad, weight_grad_VD = weight_grad_VD, None
         return hidden_grad_TD, None, weight_grad_VD, bias_grad_V, None, None, None, None
 
 

@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
+from rollout.in_place import gradients_in_place
+
 _MOST_GRADIENTS = 64 * 2**20  # bytes of the gradients that lanes hold beside the model's own
 _MOST_REPEATED = 1.05  # tokens computed, when prompts are cut from their groups to fit a lane, to those of whole groups
 
@@ -66,7 +68,8 @@ def run_passes(
     lanes, so the same number of lanes gives the same bits. An error of a pass is raised when the other lanes have ended.
     """
     if lanes == 1 or len(packs) < 2:
-        return [one_pass(pack, torch.Tensor.backward) for pack in packs]
+        with gradients_in_place():
+            return [one_pass(pack, torch.Tensor.backward) for pack in packs]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     shares = _shares(lengths, lanes)
     sums = [_LaneSum(trained) for _ in shares]

@@ -17,7 +17,7 @@ from rich.progress import track
 from transformers import PreTrainedModel
 
 from rollout.chat import ChatRenderer
-from rollout.memory import peak_memory_mb, share_one_heap
+from rollout.memory import peak_memory_mb, return_large_blocks, share_one_heap
 from sft.checkpoint import load_training_state, save_checkpoint, sound_checkpoint
 from sft.config import SftConfig
 from sft.data import DataError, Example, LoadedExamples, lines_of, load_examples
@@ -76,6 +76,7 @@ def run_sft(config: SftConfig, *, resume: bool = False, console: Console | None 
     run.prune_checkpoints(config.keep_checkpoints)
 
     model, processor = trained_policy(config, checkpoint)
+    return_large_blocks(model)
     renderer = ChatRenderer(processor, cache_bytes=32 << 20)
     if config.nothink_ratio > 0 or not all(example.thinks for example in (*loaded.examples, *heldout.examples)):
         check_nothink_form(renderer)

@@ -1,5 +1,7 @@
 """Attention of packs with shared prompts, against a dense mask in float64, and how its batches are cut."""
 
+import copy
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -7,8 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
 
-from rollout.attention import SharedPrompts, padded_batches
+from rollout.attention import VARLEN, SharedPrompts, padded_batches
+from rollout.forward import hidden_states, pack_groups
+from rollout.kept import KeptRows, _Kept
 
 LENGTHS = [5, 150, 9, 3, 170, 2, 40, 7, 1, 190, 12, 160]
 PROMPT_OF = [-1, 0, 0, 0, 0, -1, -1, 6, 6, 6, 0, 6]
@@ -88,3 +93,94 @@ def test_like_lengths_and_small_packs_are_one_batch_of_each_kind() -> None:
 
 def test_long_responses_do_not_pad_the_short_ones() -> None:
     assert padded_batches([12, 300, *[20] * 15, 310], [-1, *[0] * 17]) == [[0], list(range(2, 17)), [1, 17]]
+
+
+def kept_bytes(shared: SharedPrompts, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """(bytes of numbers that autograd holds of a call beside its inputs and its result, the result)."""
+    held: list[_Kept] = []
+    keepers: list[KeptRows] = []
+    outer = torch.autograd.graph.saved_tensors_hooks(lambda x: held.append(_Kept(x)) or held[-1], _Kept.get)  # type: ignore[func-returns-value]
+    hooks = KeptRows.hooks
+
+    def hooks_seen(self: KeptRows) -> torch.autograd.graph.saved_tensors_hooks:
+        keepers.append(self)
+        return hooks(self)
+
+    with pytest.MonkeyPatch.context() as patch, outer:
+        patch.setattr(KeptRows, "hooks", hooks_seen)
+        out = shared.attend(q, k, v, scale=0.3)
+    held += [kept for keeper in keepers for kept in keeper._kept]
+    numbers = [kept.tensor.untyped_storage() for kept in held if kept.tensor.is_floating_point()]
+    storages = {storage.data_ptr(): storage.nbytes() for storage in numbers}
+    for known in (q, k, v, out):
+        storages.pop(known.untyped_storage().data_ptr(), None)
+    return sum(storages.values()), out
+
+
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_copies_made_again_give_the_same_bits_and_are_not_kept(kv_heads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths, prompt_of = [60, 9, 3, 20, 12, 40, 5, 7, 7, 16], [-1, 0, 0, 0, 0, -1, 5, 5, 5, -1]
+    q, k, v = (torch.randn(sum(lengths), n, 8, generator=generator, requires_grad=True) for n in (4, kv_heads, kv_heads))
+    cu_seqlens = torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32))
+    kept, gradients = {}, {}
+    for again in (False, True):
+        shared = SharedPrompts(cu_seqlens, torch.tensor(prompt_of), gather_again=again)
+        kept[again], out = kept_bytes(shared, q, k, v)
+        gradients[again] = torch.autograd.grad(out.square().sum(), (q, k, v))
+    for mine, theirs in zip(gradients[True], gradients[False], strict=True):
+        assert torch.equal(mine, theirs)
+    masks = sum(batch.seen.numel() * 4 for batch in shared._batches if batch.seen is not None)
+    normalisers = sum(batch.rows.numel() * 4 * 4 for batch in shared._batches)
+    assert kept[True] <= masks + normalisers < kept[False] / 1.5
+
+
+def test_packs_with_few_repeated_rows_keep_their_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeptRows, "hooks", lambda self: pytest.fail("copies of a short prompt are made again"))
+    lengths = [4, 20, 20, 20]
+    shared = SharedPrompts(
+        torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32)), torch.tensor([-1, 0, 0, 0]), gather_again=True
+    )
+    q, k, v = (torch.randn(sum(lengths), 2, 8, requires_grad=True) for _ in range(3))
+    shared.attend(q, k, v, scale=0.3).sum().backward()
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What packing needs of one."""
+
+    input_ids: np.ndarray
+
+    @property
+    def position_ids(self) -> np.ndarray:
+        return np.broadcast_to(np.arange(len(self.input_ids)), (3, len(self.input_ids)))
+
+    media = ()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_models_gradients_are_the_same_bits_and_checkpointing_keeps_its_own(
+    llama: LlamaForCausalLM, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one of the two may hook what autograd keeps; both give the gradients of a pass that keeps everything."""
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(0, 200, 30)
+    packed = pack_groups([(30, [Conversation(np.r_[prompt, rng.integers(0, 200, 5 + n)]) for n in range(6)])]).inputs
+    model, used = copy.deepcopy(llama).train(), []
+    model.config._attn_implementation = VARLEN
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad(set_to_none=True)
+        hidden_states(model, packed).square().sum().backward()
+        return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+    hooks = KeptRows.hooks
+    monkeypatch.setattr("rollout.attention._REPEATED", 1e9)
+    expected = gradients()
+    monkeypatch.undo()
+    monkeypatch.setattr(KeptRows, "hooks", lambda self: used.append(self) or hooks(self))
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    found = gradients()
+    assert bool(used) is not checkpointing
+    assert len(found) == len(expected) and all(map(torch.equal, found, expected))
