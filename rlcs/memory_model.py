@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Pret
 
 from rollout.head import kept_width, tile_width
 from rollout.lora import target_layers
+from rollout.memory import LARGE
 from rollout.shared_prefix import copies_prompts
 from sft.config import LoraConfig
 from sft.optimizers import OptimizerKind
@@ -140,13 +141,14 @@ def _last_linear(module: nn.Module) -> nn.Linear:
     return [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
 
 
-def _kept_by_layer(model: Architecture, b: int, *, vision: bool) -> int:
+def _kept_by_layer(model: Architecture, b: int, *, vision: bool, gating_again: bool = False) -> int:
     """Bytes of a token's activations in one layer, `b` the bytes of a number.
 
     A norm keeps its input in float32, the normalised value and, where a matrix product reads it, its output. Rotary
     embeddings keep queries, keys and their rotated halves (in float32 in the vision tower). Attention keeps queries, keys,
     values and twice its output, as it comes and as laid end to end again. The MLP keeps gate, its activation, up and their
-    product; one without gate (Qwen3-VL's vision tower, whose LayerNorms keep input and output alone) half of that.
+    product; the decoder of a large model the first and third alone (`rollout.gating`), one without gate (Qwen3-VL's vision
+    tower, whose LayerNorms keep input and output alone) half as well.
     """
     if vision:
         d, f = model.vision_hidden, model.vision_inner
@@ -159,12 +161,13 @@ def _kept_by_layer(model: Architecture, b: int, *, vision: bool) -> int:
     heads = any(name.endswith(("q_norm", "k_norm")) for name in norms)
     after = sum("." not in name for name in norms) - 2  # norms of a branch's output (GLM-4), read by an addition alone
     kept = 2 * (_FLOAT + 2 * b) * d + after * (_FLOAT + b) * d + heads * (_FLOAT + b) * (q + k)
-    return kept + 2 * b * (q + k) + b * (q + 2 * k) + 2 * b * q + 4 * b * f
+    return kept + 2 * b * (q + k) + b * (q + 2 * k) + 2 * b * q + (2 if gating_again else 4) * b * f
 
 
 def activation_bytes(model: Architecture, trained: Trained, tokens: int, itemsize: int, *, checkpointing: bool) -> float:
     """Activations of `tokens` packed text tokens and the gradients of one layer of them."""
-    kept = _kept_by_layer(model, itemsize, vision=False) + _cast(trained.kept, itemsize)
+    again = not checkpointing and trained.numel * trained.itemsize > LARGE
+    kept = _kept_by_layer(model, itemsize, vision=False, gating_again=again) + _cast(trained.kept, itemsize)
     backward = itemsize * (4 * model.inner + 2 * model.hidden)
     layers = model.layers * itemsize * model.hidden + kept if checkpointing else model.layers * kept
     ends = (_FLOAT + 3 * itemsize) * model.hidden  # embeddings, the last norm

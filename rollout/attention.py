@@ -49,6 +49,7 @@ class SharedPrompts:
     cu_seqlens: torch.Tensor
     prompt_of_S: torch.Tensor
     gather_again: bool = False
+    _again: bool = field(init=False, repr=False)
     _batches: "list[_Batch]" = field(init=False, repr=False)
     _places: torch.Tensor = field(init=False, repr=False)
 
@@ -61,7 +62,7 @@ class SharedPrompts:
         ]
         object.__setattr__(self, "_batches", batches)
         rows = sum((batch.rows if batch.keys is None else batch.keys).numel() for batch in batches)
-        object.__setattr__(self, "gather_again", self.gather_again and rows > _REPEATED * int(lengths.sum()))
+        object.__setattr__(self, "_again", self.gather_again and rows > _REPEATED * int(lengths.sum()))
         firsts = np.cumsum([0, *[batch.rows.numel() for batch in batches]])
         places = torch.cat([batch.real + first for batch, first in zip(batches, firsts.tolist(), strict=False)])
         order = torch.cat([batch.rows.flatten().index_select(0, batch.real) for batch in batches])
@@ -69,7 +70,7 @@ class SharedPrompts:
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float) -> torch.Tensor:
         """[T, heads, head_dim] each -> [T, heads, head_dim]."""
-        kept = KeptRows() if self.gather_again else None
+        kept = KeptRows() if self._again else None
         padded = [batch.attend(query, key, value, scale, kept) for batch in self._batches]
         out: torch.Tensor = _Rows.apply(self._places, *padded)
         if kept is not None:

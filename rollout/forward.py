@@ -4,6 +4,7 @@ Axis suffixes: T tokens of the pack, S sequences, N images (video frames), P pat
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,8 +20,10 @@ from transformers import (
 )
 
 from rollout.attention import VARLEN, SharedPrompts
+from rollout.gating import gating_again
 from rollout.head import head_logprobs
 from rollout.in_place import embed
+from rollout.memory import is_large
 
 
 class MediaLike(Protocol):
@@ -220,23 +223,25 @@ def hidden_states(model: PreTrainedModel, packed: PackedInputs) -> torch.Tensor:
     longest = int((packed.cu_seqlens[1:] - packed.cu_seqlens[:-1]).max())
     # A ready 4-D mask keeps transformers from building its own T x T one; varlen attention reads the lengths alone.
     no_mask = inputs["inputs_embeds"].new_empty((1, 1, 0, 0)) if model.config._attn_implementation == VARLEN else None
+    checkpointing = model.is_gradient_checkpointing
     shared = {}
     if packed.prompt_of_S is not None:
-        again = not model.is_gradient_checkpointing
-        shared["shared_prompts"] = SharedPrompts(packed.cu_seqlens, packed.prompt_of_S, gather_again=again)
+        shared["shared_prompts"] = SharedPrompts(packed.cu_seqlens, packed.prompt_of_S, gather_again=not checkpointing)
     if shared and model.config._attn_implementation != VARLEN:
         raise ValueError(f"shared prompts need attention {VARLEN!r}, the model has {model.config._attn_implementation!r}")
-    output = decoder(
-        **inputs,
-        attention_mask=no_mask,
-        position_ids=packed.position_ids.unsqueeze(1) if multimodal else packed.position_ids[:1],
-        use_cache=False,
-        cu_seq_lens_q=packed.cu_seqlens,
-        cu_seq_lens_k=packed.cu_seqlens,
-        max_length_q=longest,
-        max_length_k=longest,
-        **shared,
-    )
+    frugal = torch.is_grad_enabled() and not checkpointing and is_large(model)
+    with gating_again() if frugal else nullcontext():
+        output = decoder(
+            **inputs,
+            attention_mask=no_mask,
+            position_ids=packed.position_ids.unsqueeze(1) if multimodal else packed.position_ids[:1],
+            use_cache=False,
+            cu_seq_lens_q=packed.cu_seqlens,
+            cu_seq_lens_k=packed.cu_seqlens,
+            max_length_q=longest,
+            max_length_k=longest,
+            **shared,
+        )
     return output.last_hidden_state[0]
 
 

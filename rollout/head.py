@@ -10,14 +10,14 @@ import torch
 
 from rollout.in_place import in_place
 
-_CPU_TILE, _GPU_TILE = 2**22, 2**27
+_CPU_TILE, _GPU_TILE = 2**20, 2**27
 _CPU_KEPT, _GPU_KEPT = 2**25, 2**27
 _LEAST_WIDTH = 128
 _LOW = -1e30  # below any logit; minus infinity would give NaN where it is multiplied by a sum of 0
 
 
 def tile_width(rows: int, vocabulary: int, *, on_gpu: bool) -> int:
-    """Entries of the vocabulary whose logits are there at once: those of `rows` tokens then stay in a CPU's cache (16 MiB of
+    """Entries of the vocabulary whose logits are there at once: those of `rows` tokens then stay in a CPU's cache (4 MiB of
     float32), or keep a GPU's matrix products large (512 MiB).
     """
     return min(vocabulary, max(_LEAST_WIDTH, (_GPU_TILE if on_gpu else _CPU_TILE) // max(rows, 1)))

@@ -4,14 +4,18 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # malloc.h of glibc
-_BLOCK = 2**20
-_SMALL = 64 * 2**20
+_BLOCK = 2 * 2**20
+_RETURNS = 3
+LARGE = 64 * 2**20
+"""Bytes of gradients."""
 
 
 def peak_memory_mb(device: str = "cpu") -> float:
@@ -30,26 +34,68 @@ def share_one_heap() -> None:
     It gives a thread that finds the heap in use one of its own, whose freed memory no other thread is given: passes side by
     side (`sft.lanes`) then hold hundreds of MiB more (docs/speed.md). Heaps that are there stay, so this comes first.
     """
-    if (mallopt := _mallopt()) is not None:
+    if (mallopt := _of_glibc("mallopt")) is not None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+def gradient_bytes(model: torch.nn.Module) -> int:
+    """Of all gradients of the model, which are of its parameters' types."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def is_large(model: torch.nn.Module) -> bool:
+    """Whether its gradients are more than 64 MiB: an operation then takes much longer than Python does between two, and
+    blocks of memory are large.
+    """
+    return gradient_bytes(model) > LARGE
+
+
 def return_large_blocks(model: torch.nn.Module) -> None:
-    """Makes blocks that are freed go back to the system from 1 MiB on, or 2 where the gradients of `model` are no more than
-    64 MiB, where it is on the CPU and the C library is glibc.
+    """Makes blocks of 2 MiB and more go back to the system when they are freed, where `model` is on the CPU and not large
+    (`is_large`) and the C library is glibc.
 
     By itself glibc comes to keep blocks of up to 32 MiB for the next that fits. Passes need blocks of many sizes, and what is
-    left between them came to a tenth of a run's memory; that they are made anew takes time (docs/speed.md). Whoever has set a
-    threshold in the environment is left alone.
+    left between them came to a tenth of a run's memory. For a large model the pages, made anew at every operation, took a
+    tenth to a fifth of an update; `returned_meanwhile` is for these (docs/speed.md). Whoever has set a threshold in the
+    environment is left alone.
     """
     settings = os.environ.get("GLIBC_TUNABLES", "")
     if "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc.mmap_threshold" in settings:
         return
+    if _on_cpu(model) and not is_large(model) and (mallopt := _of_glibc("mallopt")) is not None:
+        mallopt(_M_MMAP_THRESHOLD, _BLOCK)
+
+
+@contextmanager
+def returned_meanwhile(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
+    """Within it memory that was freed goes back to the system whenever what it yields is called and `_RETURNS` times in each
+    backward pass, where `model` is large, on the CPU, and the C library glibc.
+
+    A backward pass frees activations and makes gradients. Those do not fit where these were, and what is left between them
+    would stay with the process, some hundred MiB that the next pass finds as little use for.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if all(parameter.is_cpu for parameter in trained) and (mallopt := _mallopt()) is not None:
-        gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
-        mallopt(_M_MMAP_THRESHOLD, _BLOCK if gradients > _SMALL else 2 * _BLOCK)
+    trim = _of_glibc("malloc_trim") if _on_cpu(model) and is_large(model) else None
+    if trim is None:
+        yield lambda: None
+        return
+
+    def give_back(_: object = None) -> None:
+        trim(0)
+
+    every = -(-len(trained) // _RETURNS)
+    handles = [one.register_post_accumulate_grad_hook(give_back) for one in trained[every // 2 :: every]]
+    try:
+        yield give_back
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _mallopt() -> Any:
-    return getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+def _on_cpu(model: torch.nn.Module) -> bool:
+    return all(parameter.is_cpu for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _of_glibc(function: str) -> Any:
+    """None where another C library has none of that name."""
+    return getattr(ctypes.CDLL(None), function, None) if sys.platform == "linux" else None

@@ -15,8 +15,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rollout.in_place import gradients_in_place
+from rollout.memory import LARGE, gradient_bytes, returned_meanwhile
 
-_MOST_GRADIENTS = 64 * 2**20  # bytes of the gradients that lanes hold beside the model's own
 _MOST_REPEATED = 1.05  # tokens computed, when prompts are cut from their groups to fit a lane, to those of whole groups
 
 Pack = TypeVar("Pack")
@@ -43,9 +43,7 @@ def plan_lanes(model: PreTrainedModel, token_budget: int, units: Callable[[int],
     """
     if model.device.type != "cpu" or torch.get_num_threads() == 1 or _draws(model):
         return Lanes(1, token_budget)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
-    most = min(torch.get_num_threads(), token_budget // max(units(0)), 1 + _MOST_GRADIENTS // max(gradients, 1))
+    most = min(torch.get_num_threads(), token_budget // max(units(0)), 1 + LARGE // max(gradient_bytes(model), 1))
     whole = sum(units(token_budget)) if most > 1 else 0
     for count in range(most, 1, -1):
         lengths = units(token_budget // count)
@@ -68,8 +66,14 @@ def run_passes(
     lanes, so the same number of lanes gives the same bits. An error of a pass is raised when the other lanes have ended.
     """
     if lanes == 1 or len(packs) < 2:
-        with gradients_in_place():
-            return [one_pass(pack, torch.Tensor.backward) for pack in packs]
+        with gradients_in_place(), returned_meanwhile(model) as give_back:
+
+            def backward(loss: torch.Tensor) -> None:
+                give_back()  # what the forward pass had for a while
+                loss.backward()
+
+            give_back()
+            return [one_pass(pack, backward) for pack in packs]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     shares = _shares(lengths, lanes)
     sums = [_LaneSum(trained) for _ in shares]

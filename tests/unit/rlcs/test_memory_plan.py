@@ -160,6 +160,20 @@ def test_activations_are_estimated_within_half_of_what_autograd_keeps(
     assert 0.95 < estimate / measured < 1.5
 
 
+def test_large_models_do_not_keep_two_tensors_of_the_mlps_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rollout.gating`, of which `test_gating` measures how much less is held."""
+    skeleton = Architecture.of(build_model().config)
+    trained = Trained.of(skeleton, None, 2)
+
+    def of(checkpointing: bool) -> float:
+        return activation_bytes(skeleton, trained, 320, 2, checkpointing=checkpointing)
+
+    small, small_again = of(False), of(True)
+    monkeypatch.setattr("rlcs.memory_model.LARGE", trained.numel * 2 - 1)
+    assert small - of(False) == 320 * skeleton.layers * 2 * 2 * skeleton.inner
+    assert of(True) == small_again
+
+
 def kept_by_ends(model: PreTrainedModel) -> float:
     return 320 * 3.0 * model.config.get_text_config().hidden_size * model.dtype.itemsize
 

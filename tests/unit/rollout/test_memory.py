@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from rollout import memory
 
 PEAK = """
 from rollout.memory import peak_memory_mb
@@ -65,6 +68,29 @@ held = [torch.empty(block, dtype=torch.uint8) for _ in range(4)]
 print((libc.mallinfo2().hblkhd - before) // block)
 """
 
+HOLES = """
+import sys, torch
+from pathlib import Path
+from rollout import memory
+
+def resident():
+    return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) >> 10
+
+memory.LARGE = int(sys.argv[1])
+blocks = [torch.ones(16 << 10) for _ in range(8000)]  # 500 MiB of 64 KiB each, too small for glibc to map by themselves
+model = torch.nn.Sequential(*[torch.nn.Linear(64, 64) for _ in range(20)])
+with memory.returned_meanwhile(model) as give_back:
+    del blocks[::2]
+    before = resident()
+    give_back()
+    print(before - resident())
+    loss = model(torch.ones(1, 64)).sum()
+    del blocks[::2]
+    before = resident()
+    loss.backward()
+    print(before - resident())
+"""
+
 
 def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it() -> None:
     held = bytearray(b"1") * (1 << 30)
@@ -89,12 +115,11 @@ def test_threads_get_no_heaps_of_their_own(tmp_path: Path) -> None:
     ("gradients", "block", "settings", "mapped"),
     [
         (0, 3 << 20, {}, 0),
-        (65 << 20, 3 << 19, {}, 4),
-        (65 << 20, 1 << 19, {}, 0),
         (1 << 20, 3 << 20, {}, 4),
         (1 << 20, 3 << 19, {}, 0),
-        (65 << 20, 3 << 19, {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}, 0),
-        (65 << 20, 3 << 19, {"GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={32 << 20}"}, 0),
+        (65 << 20, 3 << 20, {}, 0),
+        (1 << 20, 3 << 20, {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}, 0),
+        (1 << 20, 3 << 20, {"GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={32 << 20}"}, 0),
     ],
 )
 def test_large_blocks_are_the_systems_own(gradients: int, block: int, settings: dict[str, str], mapped: int) -> None:
@@ -102,3 +127,32 @@ def test_large_blocks_are_the_systems_own(gradients: int, block: int, settings: 
     command = [sys.executable, "-c", MAPPED, str(gradients), str(block)]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **settings}).stdout
     assert int(said) == mapped
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's heaps")
+def test_what_is_freed_goes_back_before_and_in_a_large_models_backward_pass() -> None:
+    def returned(large: int) -> list[int]:
+        command = [sys.executable, "-c", HOLES, str(large)]
+        return [int(line) for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
+
+    at_call, in_backward = returned(1)
+    assert at_call > 200 and in_backward > 90
+    assert all(-20 < kept < 20 for kept in returned(64 << 20))
+
+
+@pytest.mark.parametrize("layers", [1, 3, 40])
+def test_a_backward_pass_gives_back_some_times_and_none_after_the_last(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(memory, "_of_glibc", lambda name: calls.append if name == "malloc_trim" else None)
+    monkeypatch.setattr(memory, "LARGE", 0)
+    model = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(layers)])
+    plain = [torch.autograd.grad(model(torch.ones(1, 4)).sum(), list(model.parameters()))]
+    with memory.returned_meanwhile(model) as give_back:
+        assert not calls
+        give_back()
+        assert calls == [0]
+        model(torch.ones(1, 4)).sum().backward()
+        assert len(calls) == 1 + min(2 * layers, 3)
+    assert all(map(torch.equal, plain[0], [parameter.grad for parameter in model.parameters() if parameter.grad is not None]))
+    model(torch.ones(1, 4)).sum().backward()
+    assert len(calls) == 1 + min(2 * layers, 3)

@@ -117,9 +117,9 @@ def test_prompts_are_computed_anew_only_where_that_is_a_twentieth(tiny: PreTrain
 
 def test_one_lane_for_large_gradients_and_for_dropout(tiny: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(parameter.numel() * 4 for parameter in tiny.parameters())
-    monkeypatch.setattr("sft.lanes._MOST_GRADIENTS", 2 * size)
+    monkeypatch.setattr("sft.lanes.LARGE", 2 * size)
     assert plan_lanes(tiny, 1000, lambda _: [200] * 8) == Lanes(3, 333)
-    monkeypatch.setattr("sft.lanes._MOST_GRADIENTS", size - 1)
+    monkeypatch.setattr("sft.lanes.LARGE", size - 1)
     assert plan_lanes(tiny, 1000, lambda _: [200] * 8) == Lanes(1, 1000)
     monkeypatch.undo()
     tiny.add_module("drop", torch.nn.Dropout(0.1))
