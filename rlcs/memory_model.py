@@ -166,7 +166,7 @@ def _kept_by_layer(model: Architecture, b: int, *, vision: bool, gating_again: b
 
 def activation_bytes(model: Architecture, trained: Trained, tokens: int, itemsize: int, *, checkpointing: bool) -> float:
     """Activations of `tokens` packed text tokens and the gradients of one layer of them."""
-    again = not checkpointing and trained.numel * trained.itemsize > LARGE
+    again = not checkpointing and model.parameters * itemsize > LARGE
     kept = _kept_by_layer(model, itemsize, vision=False, gating_again=again) + _cast(trained.kept, itemsize)
     backward = itemsize * (4 * model.inner + 2 * model.hidden)
     layers = model.layers * itemsize * model.hidden + kept if checkpointing else model.layers * kept

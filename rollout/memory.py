@@ -15,7 +15,7 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # malloc.h of glibc
 _BLOCK = 2 * 2**20
 _RETURNS = 3
 LARGE = 64 * 2**20
-"""Bytes of gradients."""
+"""Bytes of weights, or of gradients, from which a model is large."""
 
 
 def peak_memory_mb(device: str = "cpu") -> float:
@@ -44,38 +44,36 @@ def gradient_bytes(model: torch.nn.Module) -> int:
 
 
 def is_large(model: torch.nn.Module) -> bool:
-    """Whether its gradients are more than 64 MiB: an operation then takes much longer than Python does between two, and
-    blocks of memory are large.
-    """
-    return gradient_bytes(model) > LARGE
+    """Whether its weights are more than 64 MiB: its operations then take much longer than Python does between two."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) > LARGE
 
 
 def return_large_blocks(model: torch.nn.Module) -> None:
-    """Makes blocks of 2 MiB and more go back to the system when they are freed, where `model` is on the CPU and not large
-    (`is_large`) and the C library is glibc.
+    """Makes blocks of 2 MiB and more go back to the system when they are freed, where `model` is on the CPU, its gradients
+    are at most 64 MiB and the C library is glibc.
 
     By itself glibc comes to keep blocks of up to 32 MiB for the next that fits. Passes need blocks of many sizes, and what is
-    left between them came to a tenth of a run's memory. For a large model the pages, made anew at every operation, took a
+    left between them came to a tenth of a run's memory. With larger gradients the pages, made anew at every operation, took a
     tenth to a fifth of an update; `returned_meanwhile` is for these (docs/speed.md). Whoever has set a threshold in the
     environment is left alone.
     """
     settings = os.environ.get("GLIBC_TUNABLES", "")
     if "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc.mmap_threshold" in settings:
         return
-    if _on_cpu(model) and not is_large(model) and (mallopt := _of_glibc("mallopt")) is not None:
+    if _on_cpu(model) and gradient_bytes(model) <= LARGE and (mallopt := _of_glibc("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, _BLOCK)
 
 
 @contextmanager
 def returned_meanwhile(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
     """Within it memory that was freed goes back to the system whenever what it yields is called and `_RETURNS` times in each
-    backward pass, where `model` is large, on the CPU, and the C library glibc.
+    backward pass, where the gradients of `model` are more than 64 MiB, on the CPU, and the C library is glibc.
 
     A backward pass frees activations and makes gradients. Those do not fit where these were, and what is left between them
     would stay with the process, some hundred MiB that the next pass finds as little use for.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    trim = _of_glibc("malloc_trim") if _on_cpu(model) and is_large(model) else None
+    trim = _of_glibc("malloc_trim") if _on_cpu(model) and gradient_bytes(model) > LARGE else None
     if trim is None:
         yield lambda: None
         return

@@ -169,7 +169,7 @@ def test_large_models_do_not_keep_two_tensors_of_the_mlps_width(monkeypatch: pyt
         return activation_bytes(skeleton, trained, 320, 2, checkpointing=checkpointing)
 
     small, small_again = of(False), of(True)
-    monkeypatch.setattr("rlcs.memory_model.LARGE", trained.numel * 2 - 1)
+    monkeypatch.setattr("rlcs.memory_model.LARGE", skeleton.parameters * 2 - 1)
     assert small - of(False) == 320 * skeleton.layers * 2 * 2 * skeleton.inner
     assert of(True) == small_again
 
