@@ -60,28 +60,30 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.forget()
+        self._last: tuple[torch.Tensor, _Again] | None = None
 
     def forget(self) -> None:
-        self._made: torch.Tensor | None = None
-        self._again: _Again | None = None
+        self._last = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is F.silu and args and result.data_ptr() != args[0].data_ptr():  # not where it was done in place
-            self._made, self._again = result, _Again(F.silu, args[0].detach())
-        elif func in _PRODUCTS and not kwargs and self._again is not None and any(one is self._made for one in args):
-            factors = [self._again if one is self._made else _detached(one) for one in args]
-            self._made, self._again = result, _Again(torch.mul, *factors)
+            self._last = result, _Again(F.silu, args[0].detach())
+        elif func in _PRODUCTS and not kwargs and self._last is not None:
+            made, again = self._last
+            if any(one is made for one in args):
+                self._last = result, _Again(torch.mul, *[again if one is made else _detached(one) for one in args])
         return result
 
     def keep(self, tensor: torch.Tensor) -> torch.Tensor | _Kept:
-        made = self._made
-        if made is None or self._again is None or made._version or not _same_numbers(tensor, made):
-            return tensor  # or a result that was written over since
-        return _Kept(self._again, tensor.shape)
+        if self._last is None:
+            return tensor
+        made, again = self._last
+        if made._version or not _same_numbers(tensor, made):  # another tensor, or the result was written over since
+            return tensor
+        return _Kept(again, tensor.shape)
 
 
 def _take(kept: torch.Tensor | _Kept) -> torch.Tensor:
