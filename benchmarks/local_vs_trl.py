@@ -215,6 +215,10 @@ def machine(threads: int) -> dict[str, Any]:
     }
 
 
+def save(report: dict[str, Any], results: Path) -> None:
+    results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
@@ -232,11 +236,11 @@ def main() -> None:
         about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(args.threads)}
         if args.search:
             rows: list[dict[str, Any]] = []
+            report.setdefault("tried", {})[name] = {**about, "rows": rows}
             for row in search(workload, args.threads, args.settings or TRIED[workload["kind"]]):
                 rows.append(row)
                 print(name, json.dumps(row), flush=True)
-                report.setdefault("tried", {})[name] = {**about, "rows": rows}
-                args.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                save(report, args.results)
         else:
             found = compare(name, workload, args.rounds, args.threads, args.before and args.before.resolve())
             settings = {key: value for key, value in WORKLOADS[name].items() if key != "source"}
@@ -254,7 +258,7 @@ def main() -> None:
                 json.dumps({key: found[key] for key in ("rlcs", "trl", "speed ratio", "memory ratio")}, indent=1),
                 flush=True,
             )
-        args.results.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            save(report, args.results)
 
 
 if __name__ == "__main__":
