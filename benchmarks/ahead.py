@@ -19,19 +19,16 @@ each part.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from measured_on import measured_on
+
 ROOT = Path(__file__).resolve().parent.parent
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
 RESULTS = ROOT / "benchmarks" / "results" / "ahead.json"
 MODES = {"exact": 0, "ahead": 1}
 READ = (
@@ -141,10 +138,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options, options.overrides = parser.parse_known_args()
     found = time_part(options) if options.part == "time" else learn_part(options)
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    versions = {name: version(name) for name in ("torch", "transformers")}
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    stamp = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine, "versions": versions, "changes": options.overrides}
+    stamp = {**measured_on("torch", "transformers"), "changes": options.overrides}
     if options.part == "time":
         for engine in options.engines:
             results.setdefault("time", {})[engine] = {**stamp, **found[engine]}

@@ -20,9 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
-
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "cost_growth.json"
 

@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import random
 import re
 import shutil
@@ -34,18 +33,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 from urllib.parse import urlencode
 
 import psutil
+from measured_on import measured_on
 from playwright.sync_api import Browser, Page, sync_playwright
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "dashboard.json"
+PACKAGES = ("duckdb", "starlette", "uvicorn", "playwright", "pyarrow")
 GOALS = {"first paint, s": 1.0, "filter, ms": 300.0, "memory, MiB": 1024.0, "slowdown": 0.02}
 BLOCK, SETTLING = 25, 10  # steps, and those of them, two seconds each, in which the page counts as attended (pace.js)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -387,13 +386,8 @@ def main() -> None:
         found = training(options.model, options.problems, options.steps, options.rounds)
         print(json.dumps(found, indent=1))
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known |= {"goals": GOALS, options.part: known.get(options.part, {}) | found | {"machine": machine()}}
+    known |= {"goals": GOALS, options.part: known.get(options.part, {}) | found | measured_on(*PACKAGES)}
     RESULTS.write_text(json.dumps(known, indent=1) + "\n")
-
-
-def machine() -> dict[str, Any]:
-    found = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "cores": os.cpu_count(), "python": platform.python_version()}
-    return found | {name: version(name) for name in ("duckdb", "starlette", "uvicorn", "playwright", "pyarrow")}
 
 
 if __name__ == "__main__":

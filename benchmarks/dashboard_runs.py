@@ -9,13 +9,9 @@ posteriors about the true rates. Written column by column: texts are taken from 
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
-
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
 
 import numpy as np
 import pyarrow as pa

@@ -13,24 +13,21 @@ its share is CODE_INPUTS of all inputs, its times are the clock's, its hangs tho
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find rewards.py beside this file
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/fuzz"))
 
 from fuzz_strategies import STRANGERS, WORDS
 from fuzz_targets import CASES, Case, decode, read_case, score_case
+from measured_on import measured_on
 
 from rewards.audit.collect import probes
 from rewards.format import BOX_CLOSE, BOX_OPEN
@@ -162,12 +159,8 @@ def main() -> int:
     if options.out is not None:
         document = {
             "command": " ".join(["python", "benchmarks/fuzz_rewards.py", *sys.argv[1:]]),
-            "date": datetime.date.today().isoformat(),
-            "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "load": round(os.getloadavg()[0], 1)},
-            "versions": {
-                "python": platform.python_version(),
-                **{name: metadata.version(name) for name in ("sympy", "mpmath", "rapidfuzz", "scipy", "numpy", "pint")},
-            },
+            **measured_on("sympy", "mpmath", "rapidfuzz", "scipy", "numpy", "pint"),
+            "load_average": round(os.getloadavg()[0], 1),
             "seed": options.seed,
             "inputs": options.inputs,
             "hang_limit_s": LIMIT_S,

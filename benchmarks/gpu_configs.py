@@ -19,7 +19,6 @@ import math
 import multiprocessing
 import platform
 import shutil
-import sys
 import tempfile
 import time
 import zlib
@@ -30,10 +29,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
-
-# Else `import rewards` would find benchmarks/rewards.py.
-if str(Path(__file__).resolve().parent) in sys.path:
-    sys.path.remove(str(Path(__file__).resolve().parent))
 
 import numpy as np
 import torch

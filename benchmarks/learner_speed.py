@@ -10,15 +10,12 @@ difference between their gradients.
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
 
 import numpy as np
 import torch

@@ -15,16 +15,15 @@ tries TRL's settings one by one (`TRIED`, or those given) and writes what it fou
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from measured_on import measured_on
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -179,9 +178,18 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
         "tokens a step": over_steps("tokens", 0),
         "peak memory MiB": round(median(one["peak_memory_mb"] for one in runs)),
     }
-    return found | {
-        key: over_steps(key) for key in ("trained", "generate", "train", "mfu", "padding", "unfilled") if key in runs[0]
-    }
+    return (
+        found
+        | mean_loss(runs)
+        | {key: over_steps(key) for key in ("trained", "generate", "train", "mfu", "padding", "unfilled") if key in runs[0]}
+    )
+
+
+def mean_loss(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Of fine-tuning, whose every example is learned once: contenders and settings that do the same work have the same, but
+    for what the order of examples and of sums makes of it.
+    """
+    return {"mean loss": round(median(one["loss"] for one in runs), 5)} if "loss" in runs[0] else {}
 
 
 def search(workload: dict[str, Any], threads: int, tried: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -199,20 +207,10 @@ def search(workload: dict[str, Any], threads: int, tried: list[dict[str, Any]]) 
                     "tokens/s": round(rate(one), 1),
                     "tokens a processor second": round(sum(one["tokens"]) / sum(one["cpu_seconds"]), 1),
                     "peak memory MiB": round(one["peak_memory_mb"]),
-                }
+                } | mean_loss([one])
             except RuntimeError as error:
                 row = {"error": str(error)}
             yield {"settings": settings, **row}
-
-
-def machine(threads: int) -> dict[str, Any]:
-    model = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "?")
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": model.partition(":")[2].strip(),
-        "threads": threads,
-        "python": platform.python_version(),
-    }
 
 
 def save(report: dict[str, Any], results: Path) -> None:
@@ -233,7 +231,7 @@ def main() -> None:
     report = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
     for name in args.search or args.only:
         workload = located(WORKLOADS[name], args.runs)
-        about = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(args.threads)}
+        about = {**measured_on(*PACKAGES), "threads": args.threads}
         if args.search:
             rows: list[dict[str, Any]] = []
             report.setdefault("tried", {})[name] = {**about, "rows": rows}
@@ -248,7 +246,6 @@ def main() -> None:
                 "command": f"python benchmarks/local_vs_trl.py --only {name!r} --rounds {args.rounds} --threads {args.threads}"
                 + (" --before DIR" if args.before else ""),
                 **about,
-                "versions": {package: version(package) for package in PACKAGES},
                 "workload": settings,
                 "trl settings": TRL.get(name, {}),
                 **found,

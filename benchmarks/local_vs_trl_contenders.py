@@ -2,9 +2,10 @@
 
     python benchmarks/local_vs_trl_contenders.py '{"contender": "trl", "kind": "rl", ...}'      (a `Spec` as JSON)
 
-Prints one line of JSON: seconds of each step but the first, tokens, peak memory. Neither contender scores answers with a
-verifier: both take the parity of a checksum of the response, so that groups are mixed and no time goes into anything but
-generation, training and what the loops do around them. No end-of-turn token can be drawn: all responses have one length.
+Prints one line of JSON: seconds of each step but the first, tokens, peak memory, and of fine-tuning the mean loss of all steps.
+Neither contender scores answers with a verifier: both take the parity of a checksum of the response, so that groups are mixed
+and no time goes into anything but generation, training and what the loops do around them. No end-of-turn token can be drawn:
+all responses have one length.
 """
 
 import contextlib
@@ -20,9 +21,6 @@ from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
-
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
 
 RESULT = "result: "
 
@@ -99,6 +97,8 @@ def run_rlcs(spec: Spec) -> dict[str, Any]:
     seconds = [b["time"] - a["time"] for a, b in itertools.pairwise(rows)]
     steps = rows[1:]
     found = {"seconds": seconds, "peak_memory_mb": steps[-1]["peak_memory_mb"], "cpu_seconds": cpu_seconds}
+    if spec.kind == "sft":
+        found["loss"] = sum(row["loss"] for row in rows) / len(rows)
     return found | {name: [row[metric] for row in steps] for name, metric in METRICS[spec.kind].items()}
 
 
@@ -236,7 +236,7 @@ def run_trl(spec: Spec) -> dict[str, Any]:
 
     stamps = Stamps()
     trainer, tokens = (trl_rl if spec.kind == "rl" else trl_sft)(spec, options, model, processor, stamps)
-    trainer.train()
+    trained = trainer.train()
     times = stamps.times
     seconds = [b - a for a, b in itertools.pairwise(times)]
     cpu_seconds = [b - a for a, b in itertools.pairwise(stamps.cpu_times)]
@@ -244,6 +244,8 @@ def run_trl(spec: Spec) -> dict[str, Any]:
     if spec.kind == "rl":
         logged = trainer.state.log_history[0] if trainer.state.log_history else {}
         found["logged"] = {name: value for name, value in logged.items() if "length" in name or name == "num_tokens"}
+    else:
+        found["loss"] = trained.training_loss
     return found | {"tokens": [tokens] * len(seconds)}
 
 

@@ -11,12 +11,9 @@ its 95% interval over problems: it says nothing of how seeds differ, for which l
 
 import argparse
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
 
 import numpy as np
 import torch

@@ -11,19 +11,13 @@ activation functions, no optimiser, no Python. Writes benchmarks/results/product
 
 import argparse
 import json
-import os
-import platform
-import sys
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
+from measured_on import measured_on
 
 from rollout.forward import load_policy
 from sft.machine_peak import matmul_peak
@@ -80,12 +74,6 @@ def measured(case: dict[str, Any], runs: Path, repeats: int) -> dict[str, float]
     }
 
 
-def processor() -> str:
-    """Its name, as /proc/cpuinfo has it."""
-    _, _, model = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("model name")
-    return model.splitlines()[0].partition(":")[2].strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="holds reasoning_gym/smollm2")
@@ -97,9 +85,7 @@ def main() -> None:
         print(name, json.dumps(found[name]))
     report = {
         "command": f"python benchmarks/products_alone.py --repeats {args.repeats}",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "python": platform.python_version()},
-        "versions": {"torch": torch.__version__},
+        **measured_on("torch"),
         "cases": found,
     }
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

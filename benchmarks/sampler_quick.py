@@ -10,18 +10,14 @@ ones.
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
+from measured_on import measured_on
 
 from rlcs.config import load_config
 from rlcs.rl import run_rl
@@ -52,22 +48,6 @@ def summarise(out: Path, group_size: int) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, str | int]:
-    models = [line for line in _cpuinfo() if line.startswith("model name")]
-    return {
-        "cpu": models[0].split(":", 1)[1].strip() if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "numpy")},
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--config", default="configs/rl/nano.yaml")
@@ -88,8 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     fractions = {sampler: mean(run["mixed_fraction"] for run in runs[sampler]) for sampler in SAMPLERS}
     report = {
         "command": " ".join(["python", "benchmarks/sampler_quick.py", *arguments]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        **measured_on("torch", "transformers", "numpy"),
         "steps": config.steps,
         "mixed_fraction": fractions,
         "ratio": fractions["rlcs"] / fractions["uniform"],

@@ -12,18 +12,13 @@ and, beside it, the plot .png.
 import argparse
 import gc
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
 
 import matplotlib as mpl
 import numpy as np
@@ -34,6 +29,7 @@ from rlcs.samplers import SAMPLERS, Sampler
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from measured_on import measured_on
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GOALS_MS = {"draw": 50.0, "observe": 20.0}
@@ -146,8 +142,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(rows[-1]), flush=True)
     report = {
         "command": " ".join(["python", "benchmarks/sampler_scale.py", *arguments]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), "numpy": np.__version__},
+        **measured_on("numpy"),
         "sampler": options.sampler,
         "rows": rows,
     }

@@ -13,19 +13,16 @@ an unprofiled step's processor seconds, which stand beside them. Writes benchmar
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
+from measured_on import measured_on
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "step_profile.json"
@@ -252,7 +249,7 @@ def main() -> None:
         found: dict[str, Any] = {
             state: in_process(case, kind, args.repeats, code) for state, code in {**states, "now": ROOT}.items()
         }
-        report[name] = {"date": datetime.now(UTC).date().isoformat(), "python": platform.python_version(), **found}
+        report[name] = {**measured_on("torch", "transformers"), **found}
         for state, phases in found.items():
             for phase, one in phases.items():
                 print(name, state, phase, json.dumps(one), flush=True)

