@@ -38,7 +38,7 @@ quickstart: setup
 	$(BIN)/rlcs eval configs/eval/nano.yaml model=$(RUN)/rl out=$(RUN)/eval-rl
 	$(BIN)/rlcs report $(RUN)/report --before $(RUN)/eval-sft --after $(RUN)/eval-rl --rl $(RUN)/rl --sft $(RUN)/sft
 
-# Two processes; the tests of a file stay together, and all that start vLLM run one after the other (tests/conftest.py).
+# Two processes; the tests of a file stay together, and all that start vLLM or verl come first, one after the other (tests/conftest.py).
 test: setup-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

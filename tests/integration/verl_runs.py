@@ -77,11 +77,12 @@ def steps_of(run: Path) -> list[dict[str, Any]]:
 
 
 def processes(title: str) -> list[int]:
-    """Processes whose title begins so."""
+    """Processes whose title begins so, of runs and clusters that this process of tests has started."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+            named = process.cmdline()[:1] and process.cmdline()[0].startswith(title)
+            if named and process.environ().get("RAY_AUTH_TOKEN") == TOKEN:
                 found.append(process.pid)
         except psutil.Error:
             continue  # it has ended
