@@ -6,12 +6,12 @@ import os
 
 def prepare_process() -> None:
     """Sets what is not set already; the measurements are in docs/speed.md."""
-    _wait_briefly()
+    wait_briefly()
     _allocate_alike()
     _quiet_torchao()
 
 
-def _wait_briefly() -> None:
+def wait_briefly() -> None:
     """Threads that have done their part of an operation look for the next one for some tenth of a millisecond and then sleep.
     By OpenMP's default they look a hundred times as long, and a process beside ours that wants the core then slows decoding
     several times. GNU OpenMP reads it when PyTorch is loaded; whoever has set it, or a policy, is left alone.

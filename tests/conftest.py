@@ -1,14 +1,12 @@
 """How tests are dealt to processes under pytest-xdist (`make test`), and how long their threads wait for each other."""
 
-import os
 from typing import Any
 
 import pytest
 
-# As the `rlcs` command has it (rlcs/process.py), before PyTorch is loaded: two processes of tests share the machine, and by
-# OpenMP's default each keeps the cores that it waits on.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+from rlcs.process import wait_briefly
+
+wait_briefly()  # two processes of tests share the machine's cores
 
 
 def _starts_an_engine(file: str) -> bool:
